@@ -1,0 +1,51 @@
+# Everything is installed into .venv/ and .cache/ of this checkout; nothing outside it changes.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+BIN := .venv/bin
+ARGS ?=
+# The only tool whose folder cannot be set in pyproject.toml.
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
+
+.PHONY: help setup demo serve test lint bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install everything into .venv (quick when nothing changed)
+	@.ci/setup
+
+demo: setup ## start the webhook on a sample cluster and show it at work
+	@$(BIN)/python -m webhook.demo $(ARGS)
+
+serve: setup ## run the webhook on the sample cluster; options: ARGS="--port 9443"
+	@$(BIN)/migration-guard serve --inventory webhook/demo/inventory $(ARGS)
+
+lint: setup ## style, types and the order of the layers
+	@echo "ruff check: style and likely mistakes"
+	@$(BIN)/ruff check
+	@echo "ruff format: layout"
+	@$(BIN)/ruff format --check
+	@echo "mypy: types"
+	@$(BIN)/mypy
+	@echo "lint-imports: the order of the layers"
+	@$(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
+
+test: setup lint ## all checks, then all tests; options of pytest: ARGS="-k affinity"
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+bench: setup ## run every benchmark in bench/
+	@set -e; for file in bench/*.py; do \
+		[ -e "$$file" ] || { echo "bench/ holds no benchmark"; exit 1; }; \
+		echo "== $$file: $$(sed -n '1s/"""//gp' "$$file")"; \
+		$(BIN)/python "$$file"; \
+	done
+
+lock: ## write the lock files anew from setup.cfg; newest versions: ARGS=--upgrade
+	@.ci/lock $(ARGS)
+
+clean: ## remove .venv, .cache and everything else that was built
+	@rm -rf .venv .cache .hypothesis build dist *.egg-info
+	@find webhook tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,52 @@
+"""The server with an answer function that does as the body says; run by the tests.
+
+Usage: program.py '{"port": 0, "certs_dir": "…", "build": "…", …}'
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from webhook.review.errors import NotAReview
+from webhook.serving.errors import StartError
+from webhook.serving.metrics import Metrics
+from webhook.serving.readiness import Readiness
+from webhook.serving.server import Parts, ServerSettings, serve
+
+
+def answer(path: str, body: bytes) -> bytes:
+    if body == b"not a review":
+        raise NotAReview("the body is not JSON:\nline 1, column 1")
+    if body == b"fail":
+        raise RuntimeError('broken "here"\nand there')
+    if body.startswith(b"wait "):
+        # A named pipe: open() returns when the test opens its end, read() when it closes it.
+        Path(body.removeprefix(b"wait ").decode()).read_bytes()
+    return json.dumps({"path": path, "length": len(body)}).encode()
+
+
+def build(how: str, ready: bool) -> Parts:
+    if how == "start-error":
+        raise StartError("inventory: no such folder; give another with --inventory")
+    if how == "crash":
+        raise KeyError("nodes")
+    metrics = Metrics()
+    metrics.count_decision("incompatible-target", "enforce", "refused")
+    readiness = Readiness(lambda: datetime.now(UTC))
+    readiness.report("inventory", ready, "3 nodes" if ready else "not read yet")
+    return Parts(answer, readiness, metrics)
+
+
+def main(arguments: str) -> int:
+    given = json.loads(arguments)
+    how, ready = given.pop("build", ""), given.pop("ready", True)
+    for name in ("tls_cert", "tls_key", "certs_dir", "ports_file"):
+        given[name] = Path(given[name]) if given.get(name) else None
+    return serve(ServerSettings(**given), lambda: build(how, ready))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,122 @@
+"""A server that runs as a process of its own, for the tests."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).parents[2]
+JSON = {"Content-Type": "application/json"}
+SECONDS = 20
+"""How long a test waits before it gives up; nothing comes near it."""
+
+
+def start(**settings: Any) -> subprocess.Popen[str]:
+    """Start tests/server/program.py, on free ports unless the settings say otherwise."""
+    given = {"bind": "127.0.0.1", "port": 0, "ops_port": 0, **settings}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.server.program", json.dumps(given, default=str)],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def outcome(**settings: Any) -> tuple[int, str]:
+    """Run a server that cannot start; return its exit status and what it says on stderr."""
+    process = start(**settings)
+    try:
+        _, errors = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode, errors
+
+
+class RunningServer:
+    """A server that has begun to serve, with a development certificate."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.folder = folder
+        ports = folder / "ports.json"
+        self.process = start(certs_dir=folder / "certs", ports_file=ports, **settings)
+        assert self.process.stderr is not None
+        self.first_line = self.process.stderr.readline()
+        assert "reviews on" in self.first_line, self.first_line + self.process.stderr.read()
+        found = json.loads(ports.read_text())
+        self.port: int = found["port"]
+        self.ops_port: int = found["opsPort"]
+        self.tls = ssl.create_default_context(cafile=folder / "certs" / "ca.crt")
+
+    def connection(self) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection(
+            "localhost", self.port, context=self.tls, timeout=SECONDS
+        )
+
+    def ask(
+        self, path: str, body: Any = b"{}", method: str = "POST", headers: Any = JSON
+    ) -> Answer:
+        connection = self.connection()
+        try:
+            return ask(connection, path, body, method, headers)
+        finally:
+            connection.close()
+
+    def operations(self, path: str, method: str = "GET") -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.ops_port, timeout=SECONDS)
+        try:
+            return ask(connection, path, None, method, {})
+        finally:
+            connection.close()
+
+    def stop(self) -> str:
+        """Send SIGTERM; return what was said on stderr after the first line."""
+        self.process.terminate()
+        return self.ended()
+
+    def ended(self) -> str:
+        _, errors = self.process.communicate(timeout=SECONDS)
+        return errors
+
+    def close(self) -> None:
+        """End the server however the test went."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+class Answer:
+    """A response, read whole."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+def ask(
+    connection: http.client.HTTPConnection,
+    path: str,
+    body: Any = b"{}",
+    method: str = "POST",
+    headers: Any = JSON,
+) -> Answer:
+    connection.request(method, path, body=body, headers=headers)
+    return Answer(connection.getresponse())

@@ -1,0 +1,1 @@
+"""migration-guard: makes live migration on KubeVirt safe before it starts."""

@@ -1,0 +1,1 @@
+"""Where facts come from: files or a live cluster, both giving the same Snapshot."""

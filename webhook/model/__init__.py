@@ -1,0 +1,1 @@
+"""Values and the decision: no I/O, no clock, no globals."""

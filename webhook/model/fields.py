@@ -1,0 +1,122 @@
+"""Typed readers over raw Kubernetes objects (parsed JSON or YAML).
+
+A field that is absent or null reads as empty, as the API server treats it. A field of the wrong
+type raises :class:`InvalidObject`, which names the path: objects from an API server never have
+one, objects from a person's file may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+Object = Mapping[str, Any]
+EMPTY: Object = {}
+
+
+class InvalidObject(ValueError):
+    """A field of an object has a type that its kind does not allow.
+
+    Attributes:
+        path: Where, in dots: ``spec.domain.cpu``.
+        message: What is wanted there.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        """Keep the path and the message apart."""
+        super().__init__(f"{path}: {message}")
+        self.path = path
+        self.message = message
+
+
+def _at(obj: object, path: tuple[str, ...]) -> Any:
+    here: Any = obj
+    for depth, key in enumerate(path):
+        if here is None:
+            return None
+        if not isinstance(here, Mapping):
+            raise InvalidObject(".".join(path[:depth]) or "document", "a mapping is wanted here")
+        here = here.get(key)
+    return here
+
+
+def mapping(obj: object, *path: str) -> Object:
+    """Return the mapping at a path, empty where there is none."""
+    found = _at(obj, path)
+    if found is None:
+        return EMPTY
+    if not isinstance(found, Mapping):
+        raise InvalidObject(".".join(path) or "document", "a mapping is wanted here")
+    return found
+
+
+def items(obj: object, *path: str) -> Sequence[Object]:
+    """Return the list of mappings at a path, empty where there is none."""
+    found = _at(obj, path)
+    if found is None:
+        return ()
+    if not isinstance(found, list | tuple):
+        raise InvalidObject(".".join(path), "a list is wanted here")
+    for index, item in enumerate(found):
+        if not isinstance(item, Mapping):
+            raise InvalidObject(f"{'.'.join(path)}[{index}]", "a mapping is wanted here")
+    return cast("Sequence[Object]", found)
+
+
+def strings(obj: object, *path: str) -> tuple[str, ...]:
+    """Return the list of strings at a path, empty where there is none."""
+    found = _at(obj, path)
+    if found is None:
+        return ()
+    if not isinstance(found, list | tuple) or not all(isinstance(item, str) for item in found):
+        raise InvalidObject(".".join(path), "a list of strings is wanted here")
+    return tuple(found)
+
+
+def text(obj: object, *path: str) -> str:
+    """Return the string at a path, "" where there is none; numbers and booleans read as text."""
+    found = _at(obj, path)
+    if found is None:
+        return ""
+    if isinstance(found, bool):
+        return "true" if found else "false"
+    if isinstance(found, str | int | float):
+        return str(found)
+    raise InvalidObject(".".join(path), "a string is wanted here")
+
+
+def flag(obj: object, *path: str) -> bool | None:
+    """Return the boolean at a path, None where there is none."""
+    found = _at(obj, path)
+    if found is None or isinstance(found, bool):
+        return found
+    if found in ("true", "false"):
+        return bool(found == "true")
+    raise InvalidObject(".".join(path), "true or false is wanted here")
+
+
+def integer(obj: object, *path: str) -> int | None:
+    """Return the whole number at a path, None where there is none."""
+    found = _at(obj, path)
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int | float | str):
+        raise InvalidObject(".".join(path), "a whole number is wanted here")
+    try:
+        return int(found)
+    except ValueError:
+        raise InvalidObject(".".join(path), "a whole number is wanted here") from None
+
+
+def labels(obj: object, *path: str) -> Mapping[str, str]:
+    """Return a mapping of strings to strings (labels, annotations, selectors).
+
+    Values that YAML reads as a number or a boolean are taken as text.
+    """
+    found = mapping(obj, *path)
+    for key, value in found.items():
+        if not isinstance(value, str):
+            return {str(k): text(found, k) for k in found}
+        if not isinstance(key, str):
+            return {str(k): text(found, k) for k in found}
+    return found

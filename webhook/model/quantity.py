@@ -1,0 +1,78 @@
+"""Kubernetes quantities, exactly.
+
+Source: ``k8s.io/apimachinery/pkg/api/resource/quantity.go``: a decimal number with an optional
+decimal exponent (``8e9``), a decimal SI suffix (``n u m k M G T P E``) or a binary one
+(``Ki Mi Gi Ti Pi Ei``). The official Python client can parse them too, but importing it costs the
+decision core tens of megabytes (docs/dependencies.md).
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+_FORM = re.compile(
+    r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))(?:(?P<suffix>[numkMGTPE]|[KMGTPE]i)|[eE](?P<exp>[+-]?\d{1,3}))?"
+)
+_SCALE = {
+    "n": Fraction(1, 10**9),
+    "u": Fraction(1, 10**6),
+    "m": Fraction(1, 10**3),
+    "k": Fraction(10**3),
+    "M": Fraction(10**6),
+    "G": Fraction(10**9),
+    "T": Fraction(10**12),
+    "P": Fraction(10**15),
+    "E": Fraction(10**18),
+    "Ki": Fraction(2**10),
+    "Mi": Fraction(2**20),
+    "Gi": Fraction(2**30),
+    "Ti": Fraction(2**40),
+    "Pi": Fraction(2**50),
+    "Ei": Fraction(2**60),
+}
+_LONGEST = 64
+
+GIB = 2**30
+
+
+class InvalidQuantity(ValueError):
+    """The text is no Kubernetes quantity."""
+
+
+def parse(quantity: str | float) -> Fraction:
+    """Return a quantity as an exact number, in its base unit (bytes, cores, pieces).
+
+    Raises:
+        InvalidQuantity: The text has none of the forms that Kubernetes accepts.
+    """
+    written = str(quantity).strip()
+    form = _FORM.fullmatch(written) if len(written) <= _LONGEST else None
+    if form is None:
+        raise InvalidQuantity(
+            f'"{written[:_LONGEST]}" is no quantity; write for example 8Gi, 8G or 8589934592'
+        )
+    number = Fraction(form["number"])
+    if form["suffix"]:
+        return number * _SCALE[form["suffix"]]
+    return number * Fraction(10) ** int(form["exp"] or 0)
+
+
+def milli(quantity: str | float) -> int:
+    """Return a quantity in thousandths of its base unit, rounded up as Kubernetes rounds.
+
+    Raises:
+        InvalidQuantity: The text has none of the forms that Kubernetes accepts.
+    """
+    return ceil(parse(quantity) * 1000)
+
+
+def ceil(number: Fraction) -> int:
+    """Return the smallest whole number that is not below ``number``."""
+    return -(-number.numerator // number.denominator)
+
+
+def gib(size: Fraction | int) -> str:
+    """Return a number of bytes in GiB as a person writes it: "8 GiB", "1.5 GiB"."""
+    value = Fraction(size) / GIB
+    return f"{float(value):.3f}".rstrip("0").rstrip(".") + " GiB"

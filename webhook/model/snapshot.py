@@ -1,0 +1,167 @@
+"""All facts that a decision may rest on, at one moment; immutable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from webhook.model import fields, labels
+from webhook.model.kubevirt import KubeVirt
+from webhook.model.migration import RuntimeClass, Source
+from webhook.model.node_groups import NodeGroups
+from webhook.model.placement import Conditions
+from webhook.model.pod_affinity import Domains, PodTerm, domains, read_pod_terms
+from webhook.model.rendering import requirements
+from webhook.model.storage import not_judged, topologies
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from webhook.model.migration import LauncherPod, Migration, MigrationPolicy
+    from webhook.model.requirements import Requirements
+    from webhook.model.storage import Claim, PersistentVolume
+    from webhook.model.virtual_machine import VirtualMachine, VirtualMachineInstance
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A VirtualMachineInstancePreset that sets a CPU."""
+
+    namespace: str
+    name: str
+    selector: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The facts.
+
+    Attributes:
+        vmis, vms: By ``namespace/name``.
+        migrations: By uid, those that are not finished; and those without uid by namespace/name.
+        pods: By the uid of the VMI, the virt-launcher pods that are not finished.
+        claims: By ``namespace/name``.
+        namespaces: The labels of each namespace.
+        upgrading: A Harvester upgrade runs.
+        all_pods: ``pods`` and the room they take hold every pod, not only virtual machines.
+        stale: Kinds whose facts are too old or were never filled; empty for files.
+        source: Where the facts come from, for a person: "files", "cluster NAME".
+    """
+
+    nodes: NodeGroups
+    kubevirt: KubeVirt = field(default_factory=KubeVirt)
+    vmis: Mapping[str, VirtualMachineInstance] = field(default_factory=dict)
+    vms: Mapping[str, VirtualMachine] = field(default_factory=dict)
+    migrations: Mapping[str, Migration] = field(default_factory=dict)
+    pods: Mapping[str, tuple[LauncherPod, ...]] = field(default_factory=dict)
+    policies: tuple[MigrationPolicy, ...] = ()
+    presets: tuple[Preset, ...] = ()
+    runtime_classes: Mapping[str, RuntimeClass] = field(default_factory=dict)
+    claims: Mapping[str, Claim] = field(default_factory=dict)
+    volumes: Mapping[str, PersistentVolume] = field(default_factory=dict)
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    upgrading: bool = False
+    all_pods: bool = False
+    stale: tuple[str, ...] = ()
+    repelling: tuple[tuple[LauncherPod, PodTerm], ...] = ()
+
+    def blind(self) -> str:
+        """Say why the facts do not bear a decision, "" where they do."""
+        if self.stale:
+            return "facts are missing or too old: " + ", ".join(self.stale)
+        if not self.nodes.by_name:
+            return "no node is among the facts"
+        if not any(labels.SCHEDULABLE in g.representative.labels for g in self.nodes.groups):
+            return "no node with KubeVirt's labels is among the facts"
+        return ""
+
+    def with_vmis(self, more: Mapping[str, VirtualMachineInstance]) -> Snapshot:
+        """Return the facts with further VMIs."""
+        return replace(self, vmis={**self.vmis, **more})
+
+    def source_of(self, vmi: VirtualMachineInstance) -> Source:
+        """Return where a VMI runs: its node, and its newest pod there."""
+        if not vmi.running:
+            return Source()
+        own = [
+            p
+            for p in self.pods.get(vmi.uid, ())
+            if p.node_name == vmi.node_name and p.namespace == vmi.namespace
+        ]
+        newest = max(own, key=lambda pod: (pod.created, pod.name), default=None)
+        return Source(vmi.node_name, self.nodes.by_name.get(vmi.node_name), newest)
+
+    def requirements(
+        self,
+        vmi: VirtualMachineInstance,
+        migration: Migration | None = None,
+        *,
+        strict_passthrough: bool = False,
+    ) -> Requirements:
+        """Say what the target pod of a migration of this VMI will demand.
+
+        Raises:
+            InvalidObject: A field of the VMI has a type that a VMI cannot have.
+        """
+        named = fields.text(vmi.spec, "runtimeClassName") or self.kubevirt.default_runtime_class
+        return requirements(
+            vmi,
+            self.source_of(vmi),
+            migration,
+            self.kubevirt,
+            topologies=topologies(vmi, self.claims, self.volumes),
+            runtime_class=self.runtime_classes.get(named),
+            not_judged=not_judged(vmi, self.claims, self.volumes),
+            strict_passthrough=strict_passthrough,
+        )
+
+    def conditions(
+        self, demanded: Requirements, passing_taints: Sequence[str], now: float | None
+    ) -> Conditions:
+        """Return what else judging a VM depends on: the time, taints, other pods."""
+        drain = self.kubevirt.node_drain_taint
+        return Conditions(
+            passing_taints=(*passing_taints, drain),
+            now=now,
+            domains=self._domains(demanded) if demanded.pod_terms or self.repelling else (),
+            all_pods=self.all_pods,
+        )
+
+    def _domains(self, demanded: Requirements) -> tuple[Domains, ...]:
+        everyone = [pod for pods in self.pods.values() for pod in pods]
+        found = [
+            domains(
+                term,
+                demanded.namespace,
+                demanded.vmi_labels,
+                everyone,
+                self.nodes.by_name,
+                self.namespaces,
+            )
+            for term in demanded.pod_terms
+        ]
+        here = self.namespaces.get(demanded.namespace, {})
+        for pod, term in self.repelling:
+            node = self.nodes.by_name.get(pod.node_name)
+            if node and term.selects(demanded.namespace, demanded.vmi_labels, here):
+                at = node.labels.get(term.topology_key)
+                if at is not None:
+                    found.append(Domains(term, frozenset((at,)), bootstrap=False))
+        return tuple(found)
+
+
+def repelling_terms(
+    pods: Mapping[str, tuple[LauncherPod, ...]],
+) -> tuple[tuple[LauncherPod, PodTerm], ...]:
+    """Return the required anti-affinity of pods that run, as it keeps others from their nodes.
+
+    KubeVirt's own term, by which a VM's pods keep away from each other, speaks of no other VM.
+    """
+    found = []
+    for several in pods.values():
+        for pod in several:
+            for term in read_pod_terms(pod.affinity, pod.namespace):
+                own = term.selector is not None and labels.CREATED_BY in term.selector.keys
+                if term.anti and not own:
+                    found.append((pod, term))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Configuration, the modes of the rules, exemptions."""

@@ -1,0 +1,1 @@
+"""AdmissionReview in, answer out: no HTTP, no access to a cluster."""

@@ -1,0 +1,1 @@
+"""The HTTPS server for reviews, the operations port beside it, certificates."""

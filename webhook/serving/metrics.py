@@ -1,0 +1,116 @@
+"""What the server counts and measures, for Prometheus."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+from webhook.policy.rules import Mode, Rule
+
+PATHS = ("/mutate", "/validate")
+"""The paths that take reviews; any other is counted as ``other``."""
+
+OUTCOMES = (
+    "refused",
+    "overridden",
+    "exempt",
+    "blind",
+    "warned",
+    "audited",
+    "changed",
+    "left-to-kubevirt",
+    "allowed",
+    "not-reviewed",
+)
+"""What can come of a rule, or of a review."""
+
+BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0)
+"""Seconds; the upper end lies beyond any timeout the API server allows a webhook by default."""
+
+OTHER = "other"
+"""Stands for a label value that is not on its list, so that no caller can add time series."""
+
+_RULES = frozenset(rule.value for rule in Rule)
+_MODES = frozenset(mode.value for mode in Mode)
+_OUTCOMES = frozenset(OUTCOMES)
+
+
+class Metrics:
+    """The server's metrics, in a registry of their own; safe to use from any thread."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._reviews = Counter(
+            "migration_guard_reviews",
+            "Requests answered on the admission port, by path and HTTP status code.",
+            ("path", "code"),
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "migration_guard_review_duration_seconds",
+            "Time from the headers of a request until its answer was handed to the network.",
+            ("path",),
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        self._decisions = Counter(
+            "migration_guard_decisions",
+            "What the rules decided, by rule, mode and outcome.",
+            ("rule", "mode", "outcome"),
+            registry=self._registry,
+        )
+        build = Gauge(
+            "migration_guard_build_info",
+            "Always 1; the labels say what is running.",
+            ("version", "python"),
+            registry=self._registry,
+        )
+        build.labels(_version(), platform.python_version()).set(1)
+        ProcessCollector(registry=self._registry)
+        for path in PATHS:
+            # A series that appears with its first event hides that event from rate().
+            self._reviews.labels(path, "200")
+            self._seconds.labels(path)
+
+    def observe_review(self, path: str, code: int, seconds: float) -> None:
+        """Count one answered request.
+
+        Args:
+            path: The request's path.
+            code: The HTTP status code it was answered with.
+            seconds: How long that took.
+        """
+        label = path if path in PATHS else OTHER
+        self._reviews.labels(label, str(code)).inc()
+        self._seconds.labels(label).observe(seconds)
+
+    def count_decision(self, rule: str, mode: str, outcome: str) -> None:
+        """Count what one rule decided; values that are on no list count as ``other``."""
+        self._decisions.labels(
+            rule if rule in _RULES else OTHER,
+            mode if mode in _MODES else OTHER,
+            outcome if outcome in _OUTCOMES else OTHER,
+        ).inc()
+
+    def render(self) -> bytes:
+        """Return all metrics in Prometheus' text format (see ``content_type``)."""
+        return generate_latest(self._registry)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("migration-guard")
+    except metadata.PackageNotFoundError:
+        return "unknown"

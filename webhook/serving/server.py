@@ -1,0 +1,249 @@
+"""Starting and stopping the server: gunicorn with one worker, reviews and operations in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+
+from webhook.serving.asgi import AdmissionApplication
+from webhook.serving.certificates import (
+    CertificateFiles,
+    development_certificate,
+    given_certificate,
+    read_certificate,
+)
+from webhook.serving.errors import StartError
+from webhook.serving.failures import log_failure
+from webhook.serving.files import write_atomically
+from webhook.serving.listening import listen, port_of, url_of
+from webhook.serving.operations import OperationsServer, operations_application
+from webhook.serving.tls import server_context
+from webhook.serving.worker import ANSWER_SECONDS, ReviewWorker
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+    from collections.abc import Callable
+
+    from webhook.serving.asgi import Answer
+    from webhook.serving.metrics import Metrics
+    from webhook.serving.readiness import Readiness
+
+KEEP_ALIVE_SECONDS = 95
+"""Longer than the 90 seconds for which the API server keeps an idle connection, so that it is
+always the API server that closes, and no request meets a closing connection."""
+
+CANNOT_START = 2
+"""Exit status after a ``StartError``."""
+
+FAILED = 1
+"""Exit status after any other failure."""
+
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes files of unguessable names in it
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Where the server listens, and with which certificate.
+
+    Attributes:
+        bind: The address of both ports.
+        port: HTTPS, for reviews; 0 lets the system choose.
+        ops_port: Plain HTTP, for health and metrics; 0 lets the system choose.
+        tls_cert: The certificate, in PEM; None for one made for development.
+        tls_key: Its key; given with ``tls_cert`` or not at all.
+        certs_dir: Where the development certificate is kept.
+        ports_file: Takes ``{"port": …, "opsPort": …}`` once both ports are open.
+    """
+
+    bind: str
+    port: int
+    ops_port: int
+    tls_cert: Path | None
+    tls_key: Path | None
+    certs_dir: Path
+    ports_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the server serves; it all lives in the worker process."""
+
+    answer: Answer
+    readiness: Readiness
+    metrics: Metrics
+
+
+def serve(settings: ServerSettings, build: Callable[[], Parts]) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: Where to listen.
+        build: Makes what is served. It is called in the worker process, after the fork, so it
+            may start threads; and once more if that process should die. If it raises a
+            ``StartError``, the server prints its message and ends.
+
+    Returns:
+        The exit status: 0 after a stop, 2 where the server cannot start (one line on stderr
+        says why), 1 after a failure of its own.
+    """
+    with ExitStack() as sockets:
+        try:
+            files = _certificate(settings)
+            server_context(files)
+            admission = sockets.enter_context(
+                listen(settings.bind, settings.port, "admission port")
+            )
+            operations = sockets.enter_context(
+                listen(settings.bind, settings.ops_port, "operations port")
+            )
+            _report_ports(settings.ports_file, admission, operations)
+        except StartError as error:
+            _say(str(error))
+            return CANNOT_START
+        return _run(_Application(files, admission, operations, build))
+
+
+def _run(application: _Application) -> int:
+    """Run gunicorn; only its first process returns from here."""
+    master = os.getpid()
+    try:
+        Arbiter(application).run()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else FAILED
+    else:
+        status = 0
+    if os.getpid() != master:
+        _leave_worker(status)
+    return _EXIT_STATUS.get(status, FAILED)
+
+
+_EXIT_STATUS = {0: 0, Arbiter.WORKER_BOOT_ERROR: CANNOT_START}
+
+
+class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+    """The settings for gunicorn, and what its worker loads."""
+
+    def __init__(
+        self,
+        files: CertificateFiles,
+        admission: socket.socket,
+        operations: socket.socket,
+        build: Callable[[], Parts],
+    ) -> None:
+        self._files = files
+        self._urls = (url_of("https", admission), url_of("http", operations))
+        # gunicorn takes over the descriptor, and closes it.
+        self._admission = admission.detach()
+        self._operations_socket = operations
+        self._operations: OperationsServer | None = None
+        self._build = build
+        self.tls_context: ssl.SSLContext | None = None
+        super().__init__()
+        logging.getLogger("gunicorn.error").addFilter(_is_news)
+
+    def load_config(self) -> None:
+        """Set what differs from gunicorn's defaults, and what the environment could change."""
+        settings: dict[str, Any] = {
+            "bind": [f"fd://{self._admission}"],
+            "worker_class": ReviewWorker,
+            # Each worker would hold facts of its own; a second one is a second replica.
+            "workers": 1,
+            "preload_app": False,
+            "max_requests": 0,
+            "keepalive": KEEP_ALIVE_SECONDS,
+            "graceful_timeout": ANSWER_SECONDS + 2,
+            "control_socket_disable": True,
+            "loglevel": "warning",
+            "proc_name": "migration-guard",
+        }
+        if os.path.isdir(_SHARED_MEMORY):
+            # The worker's heartbeat is a file; on a slow disk it would seem to hang.
+            settings["worker_tmp_dir"] = _SHARED_MEMORY
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> AdmissionApplication:
+        """Build, in the worker process, everything that is served."""
+        try:
+            self.tls_context = server_context(self._files)
+            parts = self._build()
+            _report_certificate(self._files, parts.readiness)
+        except StartError as error:
+            _say(str(error))
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+        except Exception as error:
+            log_failure("the server could not be built", error)
+            sys.exit(Arbiter.APP_LOAD_ERROR)
+        self._operations = OperationsServer(
+            operations_application(parts.readiness, parts.metrics), self._operations_socket
+        )
+        self._operations.start()
+        return AdmissionApplication(parts.answer, parts.metrics)
+
+    def announce(self) -> None:
+        """Say that reviews are answered from now on."""
+        admission, operations = self._urls
+        trust = f"; clients trust {self._files.authority}" if self._files.authority else ""
+        _say(f"reviews on {admission}, health and metrics on {operations}{trust}")
+
+    def close(self) -> None:
+        """Close the operations port of the worker process."""
+        if self._operations is not None:
+            self._operations.stop()
+
+
+def _certificate(settings: ServerSettings) -> CertificateFiles:
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        return given_certificate(settings.tls_cert, settings.tls_key)
+    if settings.tls_cert is not None:
+        raise StartError(f"{settings.tls_cert}: the certificate needs its key; give both files")
+    if settings.tls_key is not None:
+        raise StartError(f"{settings.tls_key}: the key needs its certificate; give both files")
+    return development_certificate(settings.certs_dir, datetime.now(UTC))
+
+
+def _report_ports(path: Path | None, admission: socket.socket, operations: socket.socket) -> None:
+    if path is None:
+        return
+    ports = {"port": port_of(admission), "opsPort": port_of(operations)}
+    try:
+        write_atomically(path, json.dumps(ports).encode() + b"\n")
+    except OSError as error:
+        raise StartError(f"{path}: cannot write the ports: {error.strerror}") from error
+
+
+def _report_certificate(files: CertificateFiles, readiness: Readiness) -> None:
+    end = read_certificate(files.certificate, files.key).not_valid_after_utc
+    valid = datetime.now(UTC) < end
+    readiness.report("certificate", valid, f"valid until {end:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out gunicorn's three lines on a worker that has said itself why it cannot start."""
+    if record.msg == "Worker (pid:%s) exited with code %s.":
+        _, code = record.args if isinstance(record.args, tuple) else (None, None)
+        return code not in (Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR)
+    return record.msg not in ("Shutting down: %s", "Reason: %s")
+
+
+def _say(text: str) -> None:
+    print(f"migration-guard: {text}", file=sys.stderr, flush=True)
+
+
+def _leave_worker(status: int) -> None:
+    """End the worker process here: what follows in the caller is the first process's to do."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
