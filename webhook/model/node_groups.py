@@ -12,16 +12,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from webhook.model import fields, labels
+from webhook.model.node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from webhook.model.node import Node
 
 # A label key with more different values than this is taken to tell single nodes apart (racks, host
 # names of storage drivers): nodes are not grouped by it.
 MANY_VALUES = 32
 _ALWAYS_INDIVIDUAL = (labels.TSC_FREQUENCY, labels.CPU_TIMER)
+
+
+def of_kubevirt(key: str) -> bool:
+    """Tell whether a label is KubeVirt's own: these come in as many kinds as there are CPUs."""
+    return key == labels.SCHEDULABLE or labels.written_by_kubevirt(key)
 
 
 class IndividualKeys:
@@ -36,6 +40,10 @@ class IndividualKeys:
     def __contains__(self, key: object) -> bool:
         """Tell whether a key tells single nodes apart."""
         return key in self._keys or (isinstance(key, str) and key.startswith(_ALWAYS_INDIVIDUAL))
+
+    def any_of(self, prefixes: tuple[str, ...]) -> bool:
+        """Tell whether a key that begins with one of these was found to have many values."""
+        return any(key.startswith(prefixes) for key in self._keys)
 
     def of(self, node_labels: Mapping[str, str]) -> dict[str, str]:
         """Return those labels of a node that nodes are grouped by."""
@@ -60,6 +68,7 @@ class NodeGroup:
         by_free: Of each resource what is left of it on each node, as pairs of amount and position,
             the smallest amount first.
         settling: Whether labels of these nodes may still come.
+        kind: Which of :attr:`NodeGroups.kinds` these nodes are of.
     """
 
     representative: Node
@@ -68,6 +77,7 @@ class NodeGroup:
     least_allocatable: Mapping[str, int]
     by_free: Mapping[str, tuple[tuple[int, int], ...]]
     settling: bool
+    kind: int
 
     def short_of(self, requests: Mapping[str, int]) -> dict[int, list[str]]:
         """Return the resources that are used up, by the position of the node.
@@ -89,9 +99,13 @@ class NodeGroups:
         by_name: All nodes.
         groups: The same, grouped; the order does not depend on the order of the nodes.
         individual: The label keys that the groups leave out.
+        kinds: Groups differ in zones and the like; of these, each stands for all groups that have
+            the same labels of KubeVirt, and has only those.
+        memory: What :mod:`webhook.model.placement` has found out already about these nodes; it
+            changes the time that an answer takes and never the answer.
     """
 
-    __slots__ = ("_used", "by_name", "groups", "individual")
+    __slots__ = ("_used", "by_name", "groups", "individual", "kinds", "memory")
 
     def __init__(
         self, nodes: Iterable[Node], used: Mapping[str, Mapping[str, int]] | None = None
@@ -120,11 +134,22 @@ class NodeGroups:
             )
             members.setdefault(key, []).append(node)
             shared_labels.setdefault(key, shared)
+        kinds: dict[frozenset[tuple[str, str]], int] = {}
         self.groups: tuple[NodeGroup, ...] = tuple(
-            self._group(nodes, shared_labels[key]) for key, nodes in members.items()
+            self._group(nodes, shared_labels[key], kinds) for key, nodes in members.items()
         )
+        self.kinds: tuple[Node, ...] = tuple(Node("", dict(of_kind)) for of_kind in kinds)
+        self.memory: dict[object, object] = {}
 
-    def _group(self, nodes: list[Node], shared: Mapping[str, str]) -> NodeGroup:
+    def _group(
+        self,
+        nodes: list[Node],
+        shared: Mapping[str, str],
+        kinds: dict[frozenset[tuple[str, str]], int],
+    ) -> NodeGroup:
+        of_kind = frozenset(
+            pair for pair in shared.items() if of_kubevirt(pair[0])
+        )
         by_free: dict[str, list[tuple[int, int]]] = {}
         for position, node in enumerate(nodes):
             for name, amount in self.free(node).items():
@@ -138,6 +163,7 @@ class NodeGroups:
             least_allocatable=_least(node.allocatable for node in nodes),
             by_free={name: tuple(sorted(amounts)) for name, amounts in by_free.items()},
             settling=nodes[0].settling_until is not None,
+            kind=kinds.setdefault(of_kind, len(kinds)),
         )
 
     def free(self, node: Node) -> Mapping[str, int]:

@@ -1,0 +1,1 @@
+"""Clusters to measure with."""

@@ -1,0 +1,77 @@
+"""Rule completion-deadline: until when a migration must be finished, in annotations."""
+
+from __future__ import annotations
+
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING
+
+from webhook.model.deadline import (
+    Deadline,
+    data_of,
+    guard_deadline,
+    kubevirt_deadline,
+    kubevirt_limit,
+)
+from webhook.model.migration import matching_policy
+from webhook.policy.configuration import DeadlineMode
+from webhook.policy.rules import Mode, Rule
+from webhook.review.annotations import COMPLETION_BASIS, COMPLETION_DEADLINE, COMPLETION_TIMEOUT
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from webhook.model.snapshot import Snapshot
+    from webhook.model.virtual_machine import VirtualMachineInstance
+    from webhook.policy.configuration import Configuration
+    from webhook.review.case import Case
+
+NO_MEMORY = (
+    "no completion deadline: the VMI names neither guest memory nor a memory request or limit"
+)
+
+
+def deadline_of(
+    vmi: VirtualMachineInstance, snapshot: Snapshot, configuration: Configuration
+) -> Deadline | None:
+    """Return the time allowed for a migration of a VMI; None where its memory is not known.
+
+    Raises:
+        InvalidObject: A quantity of the VMI is none.
+    """
+    data = data_of(vmi, snapshot.claims)
+    if data.memory is None:
+        return None
+    policy = matching_policy(
+        snapshot.policies, vmi.labels, snapshot.namespaces.get(vmi.namespace, {})
+    )
+    limit = kubevirt_limit(vmi, data, snapshot.kubevirt, policy)
+    if configuration.deadline.mode is DeadlineMode.KUBEVIRT:
+        return kubevirt_deadline(data, limit)
+    return guard_deadline(data, configuration.deadline.seconds_per_gib, limit)
+
+
+def timestamp(moment: datetime) -> str:
+    """Return a moment as RFC 3339 in UTC, in whole seconds."""
+    return moment.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+
+
+def annotate_completion(case: Case, vmi: VirtualMachineInstance) -> None:
+    """Annotate the time allowed and the deadline, provisional until the migration starts."""
+    rule = Rule.COMPLETION_DEADLINE
+    if case.mode(rule) is Mode.OFF:
+        return
+    deadline = deadline_of(vmi, case.snapshot, case.configuration)
+    if deadline is None:
+        case.passed(rule)
+        return
+    what = f"{deadline.seconds} s allowed ({deadline.basis})"
+    if case.mode(rule) is not Mode.ENFORCE:
+        case.would_change(rule, what)
+        return
+    values = {COMPLETION_TIMEOUT: f"{deadline.seconds}s", COMPLETION_BASIS: deadline.basis}
+    if deadline.seconds:
+        ends = case.now + timedelta(seconds=deadline.seconds)
+        values[COMPLETION_DEADLINE] = timestamp(ends)
+    for key, value in sorted(values.items()):
+        case.patch.set(("metadata", "annotations", key), value)
+    case.changed(rule, what)

@@ -1,0 +1,81 @@
+"""What came of a review."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from webhook.model.placement import Assessment
+    from webhook.policy.rules import Mode, Rule
+
+ALLOWED_CODE = 200
+REFUSED_CODE = 403
+
+
+class Outcome(StrEnum):
+    """What came of a rule or of a whole review; of several the first in this order holds."""
+
+    REFUSED = "refused"
+    OVERRIDDEN = "overridden"
+    EXEMPT = "exempt"
+    BLIND = "blind"
+    WARNED = "warned"
+    AUDITED = "audited"
+    CHANGED = "changed"
+    LEFT_TO_KUBEVIRT = "left-to-kubevirt"
+    ALLOWED = "allowed"
+    NOT_REVIEWED = "not-reviewed"
+
+
+_RANK = {outcome: rank for rank, outcome in enumerate(Outcome)}
+
+
+def foremost(outcomes: Iterable[Outcome], default: Outcome = Outcome.NOT_REVIEWED) -> Outcome:
+    """Return the outcome that names the whole."""
+    return min(outcomes, key=_RANK.__getitem__, default=default)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleResult:
+    """What one rule made of a review; ``detail`` in words, for the log."""
+
+    rule: Rule
+    mode: Mode
+    outcome: Outcome
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to a review, and how it came about.
+
+    Attributes:
+        message: For the user where it is refused; else the foremost finding in full.
+        warnings: Each at most 256 characters, in one line.
+        patch: JSON Patch operations; empty where nothing changes.
+        assessment: What stands in the way on which node, where nodes were judged.
+        origin: Who started the migration: user, evacuation or workload-update; "" for the rest.
+        via: "virtctl" or "harvester" where their service account asked for a user.
+        overridden_by: Who wrote the override that counted.
+    """
+
+    allowed: bool
+    outcome: Outcome
+    decision_id: str
+    message: str = ""
+    warnings: tuple[str, ...] = ()
+    patch: tuple[Mapping[str, Any], ...] = ()
+    rules: tuple[RuleResult, ...] = ()
+    assessment: Assessment | None = None
+    origin: str = ""
+    via: str = ""
+    overridden_by: str = ""
+
+    @property
+    def code(self) -> int:
+        """The HTTP status code in the answer's status: 403 for a no, else 200."""
+        return ALLOWED_CODE if self.allowed else REFUSED_CODE

@@ -1,0 +1,188 @@
+"""The verdict on a migration: can it go anywhere (incompatible-target, chosen-node and kin)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from webhook.model import labels
+from webhook.model.advice import advice_for, alternatives
+from webhook.model.obstacle import Code, Kind
+from webhook.model.placement import Part, assess, assess_one
+from webhook.model.wording import clauses, escaped, refusal
+from webhook.policy.rules import Mode, Rule
+
+if TYPE_CHECKING:
+    from webhook.model.migration import Migration
+    from webhook.model.placement import Assessment, Conditions
+    from webhook.model.requirements import Requirements
+    from webhook.model.virtual_machine import VirtualMachineInstance
+    from webhook.review.case import Case
+
+LASTING = frozenset({Kind.LASTING})
+PASSING = frozenset({Kind.PASSING})
+RISKS = frozenset({Kind.RISK})
+NO_OTHER_NODE = "there is no other node"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a rule has to say of where a migration can go; ``rule`` None: it can go somewhere.
+
+    Attributes:
+        summary: The head of the message.
+        body: One clause for each group of nodes.
+        at_most: What the finding can lead to, whatever the mode.
+        chosen: A node was named, and only that one was judged.
+    """
+
+    rule: Rule | None
+    summary: str = ""
+    body: tuple[str, ...] = ()
+    at_most: Mode = Mode.ENFORCE
+    chosen: bool = False
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """Return what tells this verdict from another."""
+        return (self.summary, *self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A migration held against all nodes."""
+
+    vmi: VirtualMachineInstance
+    demanded: Requirements
+    assessment: Assessment
+    conditions: Conditions
+    verdict: Verdict
+
+
+def judge(case: Case, vmi: VirtualMachineInstance, migration: Migration) -> Judged:
+    """Hold a migration against all nodes.
+
+    Raises:
+        InvalidObject: The VMI has a field of a type that a VMI cannot have.
+    """
+    strict = case.mode(Rule.PASSTHROUGH_CPU) is Mode.ENFORCE
+    demanded = case.snapshot.requirements(vmi, migration, strict_passthrough=strict)
+    conditions = case.conditions(demanded)
+    assessment = assess(demanded, case.snapshot.nodes, conditions)
+    verdict = _verdict(case, vmi, demanded, assessment, conditions)
+    return Judged(vmi, demanded, assessment, conditions, verdict)
+
+
+def _head(vmi: VirtualMachineInstance, what: str) -> str:
+    return (
+        f"migration of VM {escaped(vmi.namespace)}/{escaped(vmi.name)} from node "
+        f"{escaped(vmi.node_name)} {what}"
+    )
+
+
+def _verdict(
+    case: Case,
+    vmi: VirtualMachineInstance,
+    demanded: Requirements,
+    assessment: Assessment,
+    conditions: Conditions,
+) -> Verdict:
+    if demanded.chosen_host:
+        return _of_chosen_node(case, vmi, demanded, conditions)
+    others = assessment.others
+    autoscaled = Mode.WARN if case.configuration.cluster.autoscaled else Mode.ENFORCE
+    if not others:
+        summary = _head(vmi, f"cannot succeed: {NO_OTHER_NODE}")
+        return Verdict(Rule.INCOMPATIBLE_TARGET, summary, (), autoscaled)
+    if all(part.lasting for part in others):
+        body = clauses(others, LASTING, by_name=case.by_name)
+        summary = _head(vmi, "cannot succeed: no other node can take it")
+        return Verdict(Rule.INCOMPATIBLE_TARGET, summary, body, autoscaled)
+    if not assessment.fits_somewhere:
+        open_parts = [part for part in others if not part.lasting]
+        summary = _head(vmi, "must wait: no other node can take it now")
+        body = clauses(open_parts, PASSING, by_name=case.by_name)
+        return Verdict(Rule.NO_ROOM_NOW, summary, body)
+    fitting = [part for part in others if part.fits]
+    if all(_differs(part) for part in fitting):
+        summary = _head(
+            vmi, "is a risk: its CPU mode is host-passthrough and no other CPU is alike"
+        )
+        return Verdict(Rule.PASSTHROUGH_CPU, summary, clauses(fitting, RISKS, by_name=case.by_name))
+    return Verdict(None)
+
+
+def _differs(part: Part) -> bool:
+    return any(o.code is Code.PASSTHROUGH_CPU for o in part.obstacles)
+
+
+def _of_chosen_node(
+    case: Case, vmi: VirtualMachineInstance, demanded: Requirements, conditions: Conditions
+) -> Verdict:
+    host = demanded.chosen_host
+    named = [
+        node
+        for node in case.snapshot.nodes.by_name.values()
+        if node.labels.get(labels.HOSTNAME) == host
+    ]
+    to = f'to the chosen node "{escaped(host)}"'
+    if not named:
+        what = f"{to} cannot succeed: no node has the label {labels.HOSTNAME}={escaped(host)}"
+        return Verdict(Rule.CHOSEN_NODE, _head(vmi, what), chosen=True)
+    if all(node.name == vmi.node_name for node in named):
+        what = f"{to} cannot succeed: the VM runs there already"
+        return Verdict(Rule.CHOSEN_NODE, _head(vmi, what), chosen=True)
+    parts = [
+        Part((node,), assess_one(demanded, node, case.snapshot.nodes, conditions))
+        for node in sorted(named, key=lambda node: node.name)
+        if node.name != vmi.node_name
+    ]
+    if all(part.lasting for part in parts):
+        body = clauses(parts, LASTING, by_name=case.by_name)
+        return Verdict(Rule.CHOSEN_NODE, _head(vmi, f"{to} cannot succeed"), body, chosen=True)
+    if not any(part.fits for part in parts):
+        body = clauses((p for p in parts if not p.lasting), PASSING, by_name=case.by_name)
+        summary = _head(vmi, f"{to} must wait")
+        return Verdict(Rule.CHOSEN_NODE, summary, body, Mode.WARN, chosen=True)
+    fitting = [part for part in parts if part.fits]
+    if all(_differs(part) for part in fitting):
+        body = clauses(fitting, RISKS, by_name=case.by_name)
+        return Verdict(Rule.PASSTHROUGH_CPU, _head(vmi, f"{to} is a risk"), body, chosen=True)
+    return Verdict(None, chosen=True)
+
+
+def message(case: Case, judged: Judged) -> str:
+    """Return the verdict in full, with what would help and the decision id."""
+    verdict = judged.verdict
+    refuses = verdict.at_most is Mode.ENFORCE and case.would_refuse(
+        verdict.rule or Rule.CHOSEN_NODE
+    )
+    head = verdict.summary
+    if refuses:
+        told = next((w for w in (" cannot succeed", " must wait", " is a risk") if w in head), "")
+        head = head.replace(told, " refused", 1) if told else head
+    advice = ""
+    if verdict.rule in (Rule.INCOMPATIBLE_TARGET, Rule.CHOSEN_NODE):
+        if verdict.chosen:
+            advice = alternatives(
+                judged.demanded, case.snapshot, judged.conditions, by_name=case.by_name
+            )
+        advice = advice or advice_for(
+            judged.vmi,
+            case.snapshot,
+            judged.demanded,
+            judged.assessment,
+            judged.conditions,
+            by_name=case.by_name,
+        )
+    return refusal(head, verdict.body, advice, case.decision_id)
+
+
+def rules_asked(judged: Judged) -> tuple[Rule, ...]:
+    """Return the rules that this migration was held against."""
+    found = [Rule.CHOSEN_NODE] if judged.verdict.chosen else [Rule.INCOMPATIBLE_TARGET]
+    if not judged.verdict.chosen:
+        found.append(Rule.NO_ROOM_NOW)
+    if judged.demanded.passthrough:
+        found.append(Rule.PASSTHROUGH_CPU)
+    return tuple(found)

@@ -1,0 +1,153 @@
+"""Migration target pods: patched or left alone, never refused (docs/rules.md, "no rule may ever").
+
+Only a pod that virt-controller makes, for a VMI and a migration that are both known and whose uids
+it names rightly, is touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from webhook.model import fields, labels
+from webhook.model.migration import LauncherPod, Migration
+from webhook.model.node_affinity import read_terms
+from webhook.model.obstacle import Code, Origin
+from webhook.model.placement import assess
+from webhook.model.requirements import Selector, code_of
+from webhook.model.wording import listed
+from webhook.policy.rules import Mode, Rule
+from webhook.review import requester
+from webhook.review.admission import in_namespace
+from webhook.review.annotations import COMPLETION, COMPLETION_DEADLINE, DECISION
+from webhook.review.completion import annotate_completion
+from webhook.review.decision import Outcome
+from webhook.review.ids import is_decision_id
+
+if TYPE_CHECKING:
+    from webhook.model.requirements import Requirements
+    from webhook.model.virtual_machine import VirtualMachineInstance
+    from webhook.review.case import Case
+
+_CPU_CODES = frozenset({Code.CPU_MODEL, Code.CPU_FEATURE, Code.CPU_VENDOR, Code.PASSTHROUGH_CPU})
+
+
+def is_target(obj: fields.Object) -> bool:
+    """Tell whether a pod is, by its own account, the target of a migration.
+
+    Hotplug pods carry the migration's uid too, and provisioning pods the launcher's label.
+    """
+    marks = fields.labels(obj, "metadata", "labels")
+    notes = fields.labels(obj, "metadata", "annotations")
+    return (
+        marks.get(labels.POD_KIND) == labels.LAUNCHER
+        and bool(marks.get(labels.MIGRATION_UID))
+        and notes.get(labels.EPHEMERAL_PROVISIONING) != "true"
+    )
+
+
+def mutate_created(case: Case) -> None:
+    """Add the CPU selectors and the deadline that a target pod should have."""
+    obj = in_namespace(case.review)
+    if not is_target(obj):
+        case.conclude_as(Outcome.NOT_REVIEWED)
+        return
+    pod = LauncherPod.from_object(obj)
+    doubt = _doubt(case, pod, obj)
+    if doubt:
+        case.would_change(Rule.TARGET_SELECTORS, f"pod left alone: {doubt}")
+        return
+    vmi = case.snapshot.vmis[f"{pod.namespace}/{pod.vmi_name}"]
+    migration = case.snapshot.migrations[pod.migration_uid]
+    case.origin = requester.migration_origin(
+        case.review, migration.annotations, case.snapshot.kubevirt
+    )
+    if not migration.decentralized:
+        _add_selectors(case, pod, vmi, migration, obj)
+    _carry_deadline(case, vmi, migration)
+    if case.patch.operations:
+        written = migration.annotations.get(DECISION, "")
+        case.decision_id = written if is_decision_id(written) else case.decision_id
+        case.patch.set(("metadata", "annotations", DECISION), case.decision_id)
+
+
+def _doubt(case: Case, pod: LauncherPod, obj: fields.Object) -> str:
+    """Say why a pod's labels are not believed, "" where they are."""
+    if not requester.is_controller(case.review, case.snapshot.kubevirt):
+        return "it was not made by KubeVirt's controller"
+    vmi = case.snapshot.vmis.get(f"{pod.namespace}/{pod.vmi_name}")
+    if vmi is None:
+        return "its VMI is not among the facts"
+    owners = {fields.text(o, "uid") for o in fields.items(obj, "metadata", "ownerReferences")}
+    if vmi.uid != pod.vmi_uid or (owners and vmi.uid not in owners):
+        return f"its label {labels.CREATED_BY} is not the uid of its VMI"
+    migration = case.snapshot.migrations.get(pod.migration_uid)
+    if migration is None:
+        return f"no migration has the uid of its label {labels.MIGRATION_UID}"
+    if (migration.namespace, migration.vmi_name) != (vmi.namespace, vmi.name):
+        return f"its label {labels.MIGRATION_UID} belongs to a migration of something else"
+    return ""
+
+
+def _add_selectors(
+    case: Case,
+    pod: LauncherPod,
+    vmi: VirtualMachineInstance,
+    migration: Migration,
+    obj: fields.Object,
+) -> None:
+    strict = case.mode(Rule.PASSTHROUGH_CPU) is Mode.ENFORCE
+    demanded = case.snapshot.requirements(vmi, migration, strict_passthrough=strict)
+    additions = {
+        key: selector.value
+        for key, selector in sorted(demanded.selectors.items())
+        if selector.code in _CPU_CODES and key not in pod.node_selector
+    }
+    if not additions:
+        case.passed(Rule.TARGET_SELECTORS)
+        return
+    what = f"{listed(list(additions))} missing from the pod"
+    if case.mode(Rule.TARGET_SELECTORS) is not Mode.ENFORCE:
+        case.would_change(Rule.TARGET_SELECTORS, what)
+        return
+    if case.snapshot.blind() or not _leaves_a_node(case, _as_posted(demanded, pod, obj), additions):
+        case.would_change(Rule.TARGET_SELECTORS, f"{what}; not added: no node would be left")
+        return
+    for key, value in additions.items():
+        case.patch.set(("spec", "nodeSelector", key), value)
+    case.changed(Rule.TARGET_SELECTORS, f"added {listed(list(additions))}")
+
+
+def _as_posted(demanded: Requirements, pod: LauncherPod, obj: fields.Object) -> Requirements:
+    """Return the demands of the pod as it stands, whoever wrote them."""
+    at = ("spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
+    written = fields.mapping(obj, *at).get("nodeSelectorTerms")
+    posted = {
+        key: demanded.selectors.get(key) or Selector(key, value, Origin.KUBEVIRT, code_of(key))
+        for key, value in pod.node_selector.items()
+    }
+    return replace(
+        demanded,
+        selectors={k: replace(s, value=pod.node_selector[k]) for k, s in posted.items()},
+        affinity=None if written is None else read_terms(written, *at, "nodeSelectorTerms"),
+        absent=(),
+        tolerations=tuple(dict.fromkeys((*demanded.tolerations, *pod.tolerations))),
+    )
+
+
+def _leaves_a_node(case: Case, posted: Requirements, additions: dict[str, str]) -> bool:
+    more = {k: Selector(k, v, Origin.SOURCE_CPU, code_of(k)) for k, v in additions.items()}
+    whole = replace(posted, selectors={**posted.selectors, **more})
+    return assess(whole, case.snapshot.nodes, case.conditions(whole)).possible
+
+
+def _carry_deadline(case: Case, vmi: VirtualMachineInstance, migration: Migration) -> None:
+    """Put the migration's own deadline on its pod; make one where it has none."""
+    rule = Rule.COMPLETION_DEADLINE
+    if case.mode(rule) is not Mode.ENFORCE or not migration.annotations.get(COMPLETION_DEADLINE):
+        annotate_completion(case, vmi)
+        return
+    for key in COMPLETION:
+        if value := migration.annotations.get(key, ""):
+            case.patch.set(("metadata", "annotations", key), value)
+    case.changed(rule, f"must end by {migration.annotations[COMPLETION_DEADLINE]}")

@@ -1,0 +1,136 @@
+"""VirtualMachineInstances: the CPU model at CREATE, who wrote an override at UPDATE."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from webhook.model import fields
+from webhook.model.baseline import newest_common
+from webhook.model.cpu import EffectiveModel, architecture, effective_model
+from webhook.model.labels import CREATE_MIGRATION_TARGET
+from webhook.model.virtual_machine import HOST_MODEL, VirtualMachineInstance
+from webhook.policy.configuration import COMMON_MODEL, KUBEVIRT_MODEL
+from webhook.policy.rules import Mode, Rule
+from webhook.review import requester
+from webhook.review.admission import in_namespace
+from webhook.review.annotations import (
+    CPU_MODEL,
+    CPU_MODEL_SOURCE,
+    DECISION,
+    OVERRIDE,
+    OVERRIDE_BY,
+)
+from webhook.review.cpu_models import tell_of_model
+from webhook.review.ids import is_decision_id
+
+if TYPE_CHECKING:
+    from webhook.review.case import Case
+
+ARM64 = "arm64"
+_INSTANCETYPES = ("kubevirt.io/cluster-instancetype-name", "kubevirt.io/instancetype-name")
+NO_COMMON = "cpuModel.default is common, but no model spans all schedulable nodes: KubeVirt's holds"
+
+
+def mutate_created(case: Case) -> None:
+    """Set the cluster's default CPU model where none is set, and annotate it."""
+    rule = Rule.CPU_MODEL_DEFAULT
+    vmi = VirtualMachineInstance.from_object(in_namespace(case.review))
+    if vmi.annotations.get(CREATE_MIGRATION_TARGET) == "true":
+        case.passed(rule)
+        return
+    model, source = _model_of(case, vmi)
+    if case.mode(rule) is Mode.OFF:
+        return
+    sets = not vmi.cpu_model and source not in ("preset", "architecture")
+    what = f'CPU model "{model}" ({source})' if model else f"CPU model from a {source}"
+    if case.mode(rule) is not Mode.ENFORCE:
+        if sets:
+            case.would_change(rule, f"would set {what}")
+        else:
+            case.passed(rule)
+        return
+    if sets:
+        case.patch.set(("spec", "domain", "cpu", "model"), model)
+    if model:
+        case.patch.set(("metadata", "annotations", CPU_MODEL), model)
+    case.patch.set(("metadata", "annotations", CPU_MODEL_SOURCE), source)
+    case.patch.set(("metadata", "annotations", DECISION), case.decision_id)
+    case.changed(rule, f"set {what}" if sets else f"annotated {what}")
+
+
+def validate_created(case: Case) -> None:
+    """Warn of a model that hardly any node can run."""
+    vmi = VirtualMachineInstance.from_object(in_namespace(case.review))
+    written = vmi.annotations.get(DECISION, "")
+    if is_decision_id(written) and case.memory.claim(written, ("VMI", vmi.namespace, vmi.name)):
+        case.decision_id = written
+    _tell_of_preset_and_fallback(case, vmi)
+    tell_of_model(case, effective_model(vmi, case.snapshot.kubevirt).model, f"VM {vmi.key}")
+
+
+def _model_of(case: Case, vmi: VirtualMachineInstance) -> EffectiveModel:
+    snapshot = case.snapshot
+    if vmi.cpu_model:
+        return EffectiveModel(vmi.cpu_model, _who_named_it(case, vmi))
+    if architecture(vmi, snapshot.kubevirt) == ARM64:
+        return effective_model(vmi, snapshot.kubevirt)
+    if _preset(case, vmi):
+        return EffectiveModel("", "preset")
+    wanted = case.configuration.cpu_model.default
+    if wanted == COMMON_MODEL:
+        wanted = _common(case, vmi) or KUBEVIRT_MODEL
+    if wanted != KUBEVIRT_MODEL:
+        return EffectiveModel(wanted, "cluster")
+    cluster = snapshot.kubevirt.cpu_model
+    return EffectiveModel(cluster or HOST_MODEL, "cluster" if cluster else "default")
+
+
+def _common(case: Case, vmi: VirtualMachineInstance) -> str:
+    nodes = tuple(case.snapshot.nodes.by_name.values())
+    guest = architecture(vmi, case.snapshot.kubevirt)
+    return newest_common(nodes, architecture=guest) or ""
+
+
+def _who_named_it(case: Case, vmi: VirtualMachineInstance) -> str:
+    vm = case.snapshot.vms.get(f"{vmi.namespace}/{vmi.owner}") if vmi.owner else None
+    from_type = any(key in vmi.annotations for key in _INSTANCETYPES)
+    return "instancetype" if from_type and not (vm and vm.cpu_model) else "vm"
+
+
+def _preset(case: Case, vmi: VirtualMachineInstance) -> bool:
+    """Tell whether a preset with a CPU block matches: it would be dropped as a conflict."""
+    return any(
+        preset.namespace == vmi.namespace and preset.selector.items() <= vmi.labels.items()
+        for preset in case.snapshot.presets
+    )
+
+
+def _tell_of_preset_and_fallback(case: Case, vmi: VirtualMachineInstance) -> None:
+    if case.mode(Rule.CPU_MODEL_DEFAULT) is Mode.OFF:
+        return
+    if case.configuration.cpu_model.default != COMMON_MODEL or case.snapshot.blind():
+        return
+    if vmi.annotations.get(CPU_MODEL_SOURCE) in ("cluster", "default") and not _common(case, vmi):
+        case.warn(NO_COMMON)
+
+
+def mutate_updated(case: Case) -> None:
+    """Record who wrote an override on a running VMI (docs/rules.md, "Override")."""
+    new = VirtualMachineInstance.from_object(in_namespace(case.review))
+    before = fields.labels(case.review.old, "metadata", "annotations")
+    touched = any(before.get(key) != new.annotations.get(key) for key in (OVERRIDE, OVERRIDE_BY))
+    if not touched:
+        return
+    author = requester.override_author(case.review, new, case.configuration)
+    if author or new.annotations.get(OVERRIDE_BY):
+        case.patch.set(("metadata", "annotations", OVERRIDE_BY), author)
+
+
+def validate_updated(case: Case) -> None:
+    """Say that an override by somebody who is not entitled does nothing."""
+    new = VirtualMachineInstance.from_object(in_namespace(case.review))
+    before = fields.labels(case.review.old, "metadata", "annotations")
+    wrote = new.annotations.get(OVERRIDE)
+    entitled = case.configuration.may_override(case.review.username, case.review.groups)
+    if wrote and before.get(OVERRIDE) != wrote and not entitled:
+        case.warn(requester.not_entitled(case.review.username))
