@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from webhook.cluster import yaml_values
 from webhook.cluster.documents import Document, DocumentError, read, read_text
 
 
@@ -97,7 +100,66 @@ def test_a_list_inside_a_list_is_read_too():
 
 def test_a_list_that_contains_itself_is_an_error():
     text = "kind: List\napiVersion: v1\nitems: &all\n- {kind: List, items: *all}\n"
-    assert errors(text) == [("a.yaml#0", "items: this list is among its own items, or used twice")]
+    assert errors(text) == [
+        ("a.yaml#0", "line 4, column 23: not YAML: *all stands inside of what it names")
+    ]
+
+
+def test_a_list_that_is_used_twice_by_an_alias_is_read_once():
+    text = "- {kind: List, items: &all [{kind: A}]}\n- {kind: List, items: *all}\n"
+    assert [label for label, _ in objects(text)] == ["a.yaml#0"]
+    assert errors(text) == [("a.yaml#1", "items: this list stands in the document twice")]
+
+
+@pytest.mark.parametrize("depth", [10, 900])
+def test_lists_nested_too_deeply_are_an_error(depth):
+    text = "[" * depth + json.dumps(json_node("a")) + "]" * depth
+    assert errors(text, "a.json") == [("a.json#0", "items: Lists are nested too deeply")]
+
+
+def test_an_alias_stands_for_what_it_names():
+    text = "kind: A\none: &x {a: [1]}\ntwo: *x\n&k key: 1\nthree: *k\n"
+    ((_, obj),) = objects(text)
+    assert obj["two"] == {"a": [1]}
+    assert obj["three"] == "key"
+
+
+def test_an_alias_without_its_anchor_is_an_error():
+    ((_, message),) = errors("kind: A\none: *x\n")
+    assert message.startswith("line 2, column 6: not YAML: ")
+
+
+def test_a_merged_mapping_gives_what_is_not_set():
+    text = "kind: A\nbase: &b {a: 1, c: 2}\nmade: {<<: *b, a: 9}\n"
+    ((_, obj),) = objects(text)
+    assert obj["made"] == {"a": 9, "c": 2}
+
+
+def test_of_several_merged_mappings_the_first_that_sets_a_key_counts():
+    text = "kind: A\nb: [&b {a: 1}, &c {a: 2, c: 3}]\nmade: {<<: [*b, *c]}\n"
+    ((_, obj),) = objects(text)
+    assert obj["made"] == {"a": 1, "c": 3}
+
+
+@pytest.mark.parametrize("value", ["text", "[text]"])
+def test_only_mappings_are_merged(value):
+    ((_, message),) = errors(f"kind: A\nmade:\n  <<: {value}\n")
+    assert message.endswith("not YAML: only mappings can be merged by <<")
+
+
+def test_a_key_in_quotes_merges_nothing():
+    ((_, obj),) = objects('kind: A\nmade: {"<<": 1}\n')
+    assert obj["made"] == {"<<": 1}
+
+
+def test_keys_are_always_text():
+    ((_, obj),) = objects("kind: A\nlabels: {1: a, true: b, ~: c}\n")
+    assert obj["labels"] == {"1": "a", "true": "b", "~": "c"}
+
+
+def test_a_key_that_is_no_text_is_an_error():
+    ((_, message),) = errors("kind: A\n? [a]\n: b\n")
+    assert message == "line 2, column 3: not YAML: a key must be plain text"
 
 
 def test_a_list_without_items_yields_nothing():
@@ -262,3 +324,22 @@ def test_a_dash_is_standard_input(monkeypatch):
     (found,) = read([Path("-")])
     assert isinstance(found, Document)
     assert found.label == "-#0"
+
+
+WORDS = st.text(st.characters(categories=("L", "N", "P")), max_size=20)
+PLAIN = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | WORDS
+VALUES = st.recursive(
+    PLAIN, lambda v: st.lists(v, max_size=4) | st.dictionaries(WORDS, v, max_size=4), max_leaves=20
+)
+
+
+@given(VALUES)
+def test_json_reads_alike_as_yaml(value):
+    text = json.dumps(value, ensure_ascii=False)
+    assert list(yaml_values.documents(text)) == [value]
+
+
+@given(st.text(max_size=60) | st.text("-?:&*!|>{}[],#%<\"' \n\tab1", max_size=60))
+def test_whatever_a_file_holds_it_is_read_or_named(text):
+    for file in ("a.yaml", "a.json", "-"):
+        assert all(isinstance(d, Document | DocumentError) for d in read_text(file, text))

@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster.objects import facts, inventory, launcher, migration, node, other, pod, vmi
 from webhook.cluster.inventory import load
+from webhook.cluster.kinds import MIGRATION_CRD
 from webhook.model.kubevirt import NEWEST, Version
 
 
@@ -303,19 +304,36 @@ def broken(**parts):
         (vmi("b") | {"spec": []}, "VirtualMachineInstance default/b: spec: a mapping is wanted"),
         (
             vmi("b", resources={"requests": {"memory": "lots"}}),
-            "VirtualMachineInstance default/b: domain.resources.requests.memory: ",
+            "VirtualMachineInstance default/b: spec.domain.resources.requests.memory: ",
         ),
         (
             vmi("b") | {"spec": {"affinity": {"podAffinity": 7}}},
-            "VirtualMachineInstance default/b: podAffinity: ",
+            "VirtualMachineInstance default/b: spec.affinity.podAffinity: ",
         ),
         (
             launcher("b", "u") | {"spec": {"containers": {}}},
-            "Pod default/b: containers: a list is wanted here",
+            "Pod default/b: spec.containers: a list is wanted here",
+        ),
+        (
+            vmi("b", cpu=7),
+            "VirtualMachineInstance default/b: spec.domain.cpu: a mapping is wanted here",
+        ),
+        (
+            other(
+                "kubevirt.io/v1",
+                "VirtualMachine",
+                "b",
+                spec={"template": {"spec": {"nodeSelector": 7}}},
+            ),
+            "VirtualMachine b: spec.template.spec.nodeSelector: a mapping is wanted here",
+        ),
+        (
+            launcher("b", "u") | {"spec": {"tolerations": [7]}},
+            "Pod default/b: spec.tolerations",
         ),
         (
             crd("x") | {"spec": {"versions": {}}},
-            "CustomResourceDefinition virtualmachineinstancemigrations.kubevirt.io: spec.versions: ",
+            f"CustomResourceDefinition {MIGRATION_CRD}: spec.versions: ",
         ),
         (upgrade("b") | {"status": 7}, "Upgrade harvester-system/b: status: "),
     ],

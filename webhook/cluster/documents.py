@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".yaml", ".yml", ".json")
 STANDARD_INPUT = "-"
+_MOST_LISTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def read_text(file: str, text: str) -> Iterator[Document | DocumentError]:
     """Yield every object in a text; ``file`` names it, and its end says whether it is JSON."""
     index = 0
     for value in _values(text, is_json=file.lower().endswith(".json")):
-        for obj in _flat(value, set()):
+        for obj in _flat(value, set(), 0):
             label = f"{file}#{index}"
             index += 1
             if isinstance(obj, DocumentError):
@@ -189,12 +190,12 @@ def _content(text: str, place: int) -> int:
     return blank.end() if blank else place
 
 
-def _flat(value: Any, seen: set[int]) -> Iterator[Any]:
+def _flat(value: Any, seen: set[int], depth: int) -> Iterator[Any]:
     """Yield the objects in a value: itself, or the items of a List, or of a bare list."""
     if value is None:
         return
     if isinstance(value, list):
-        yield from _each(value, "", "", seen)
+        yield from _each(value, "", "", seen, depth)
         return
     kind = value.get("kind") if isinstance(value, dict) else None
     if not isinstance(kind, str) or not kind.endswith("List"):
@@ -212,13 +213,19 @@ def _flat(value: Any, seen: set[int]) -> Iterator[Any]:
             kind.removesuffix("List"),
             version if isinstance(version, str) else "",
             seen,
+            depth,
         )
 
 
-def _each(items: Sequence[Any], kind: str, version: str, seen: set[int]) -> Iterator[Any]:
-    # In YAML a list can contain itself by an alias.
+def _each(
+    items: Sequence[Any], kind: str, version: str, seen: set[int], depth: int
+) -> Iterator[Any]:
+    # YAML aliases can make a few lines into millions of objects.
     if id(items) in seen:
-        yield DocumentError("", "items: this list is among its own items, or used twice")
+        yield DocumentError("", "items: this list stands in the document twice")
+        return
+    if depth > _MOST_LISTS:
+        yield DocumentError("", "items: Lists are nested too deeply")
         return
     if items:
         seen.add(id(items))
@@ -227,7 +234,7 @@ def _each(items: Sequence[Any], kind: str, version: str, seen: set[int]) -> Iter
         if kind and isinstance(item, dict) and "kind" not in item:
             yield {"apiVersion": version, "kind": kind, **item}
         else:
-            yield from _flat(item, seen)
+            yield from _flat(item, seen, depth + 1)
 
 
 def _named(value: object) -> str:

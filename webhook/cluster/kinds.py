@@ -74,8 +74,51 @@ def add(facts: Facts, sharing: Sharing, obj: Object) -> tuple[str, str] | None:
     key = name_of(obj)
     if kind not in _CLUSTER_WIDE:
         key = f"{_namespace(obj)}/{key}"
-    reader(facts, sharing, key, obj)
+    try:
+        reader(facts, sharing, key, obj)
+    except InvalidObject as error:
+        raise InvalidObject(_whole_path(obj, error.path), error.message) from None
     return kind, key
+
+
+# Where the readers of a part of an object begin to count.
+_PARTS = (
+    (),
+    ("spec",),
+    ("status",),
+    ("spec", "affinity"),
+    ("spec", "domain"),
+    ("spec", "domain", "cpu"),
+    ("spec", "domain", "features", "hyperv"),
+    ("spec", "configuration"),
+    ("spec", "configuration", "developerConfiguration"),
+    ("spec", "template"),
+    ("spec", "template", "spec"),
+    ("spec", "template", "spec", "affinity"),
+    ("spec", "template", "spec", "domain"),
+    ("spec", "template", "spec", "domain", "cpu"),
+    ("spec", "template", "spec", "domain", "features", "hyperv"),
+)
+
+
+def _whole_path(obj: Object, path: str) -> str:
+    """Return the path from the object's root, of one that may count from a part of it."""
+    steps = [step.partition("[")[0] for step in path.split(".")]
+    for part in _PARTS:
+        if _reaches(obj, (*part, *steps)):
+            return ".".join((*part, path))
+    return path
+
+
+def _reaches(obj: object, steps: tuple[str, ...]) -> bool:
+    here = obj
+    for step in steps:
+        if isinstance(here, list):
+            return True
+        if not isinstance(here, dict) or step not in here:
+            return False
+        here = here[step]
+    return True
 
 
 def _namespace(obj: Object) -> str:

@@ -96,10 +96,10 @@ class Case:
         """Tell whether a finding of a rule refuses the object in the validating pass."""
         return self.mode(rule) is Mode.ENFORCE and not self.exempt and not self.override.author
 
-    def passed(self, rule: Rule) -> None:
-        """Note that a rule looked and found nothing."""
+    def passed(self, rule: Rule, detail: str = "") -> None:
+        """Note that a rule looked and found nothing, or why it did not look."""
         if self.mode(rule) is not Mode.OFF:
-            self._note(rule, Outcome.ALLOWED, "")
+            self._note(rule, Outcome.ALLOWED, detail)
 
     def find(self, rule: Rule, message: str, *, at_most: Mode = Mode.ENFORCE) -> None:
         """Note what a rule found; its mode, and who asks, say what comes of it.

@@ -59,7 +59,7 @@ def validate_created(case: Case) -> None:
     if case.override.ignored:
         case.warn(case.override.ignored)
     if migration.decentralized:
-        case.passed(Rule.INCOMPATIBLE_TARGET)
+        case.passed(Rule.INCOMPATIBLE_TARGET, "decentralized migration: nodes are not judged")
         case.conclude_as(Outcome.ALLOWED)
         return
     if not vmi.running:

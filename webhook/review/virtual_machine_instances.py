@@ -86,9 +86,8 @@ def _model_of(case: Case, vmi: VirtualMachineInstance) -> EffectiveModel:
 
 
 def _common(case: Case, vmi: VirtualMachineInstance) -> str:
-    nodes = tuple(case.snapshot.nodes.by_name.values())
-    guest = architecture(vmi, case.snapshot.kubevirt)
-    return newest_common(nodes, architecture=guest) or ""
+    kinds = tuple(group.representative for group in case.snapshot.nodes.groups)
+    return newest_common(kinds, architecture=architecture(vmi, case.snapshot.kubevirt)) or ""
 
 
 def _who_named_it(case: Case, vmi: VirtualMachineInstance) -> str:
