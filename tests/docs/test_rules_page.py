@@ -9,7 +9,7 @@ import pytest
 from webhook.model.obstacle import Code, Kind, Origin
 from webhook.policy.origins import MigrationOrigin
 from webhook.policy.rules import Mode, Rule
-from webhook.review import annotations
+from webhook.review import annotations as own
 from webhook.review.decision import Outcome
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -49,8 +49,8 @@ def test_every_kind_of_obstacle_is_explained(kind: Kind) -> None:
 
 
 def test_every_annotation_of_the_guard_is_explained() -> None:
-    written = [v for k, v in vars(annotations).items() if k.isupper() and isinstance(v, str)]
-    missing = [v for v in written if v != annotations.PREFIX and not row_of(f"`{v}`")]
+    written = [v for k, v in vars(own).items() if k.isupper() and isinstance(v, str)]
+    missing = [v for v in written if v != own.PREFIX and not row_of(f"`{v}`")]
     assert not missing
 
 

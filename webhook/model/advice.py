@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from webhook.model import cpu_generations, fields, labels
-from webhook.model.cpu import architecture
+from webhook.model.cpu import architecture, host_cpu
+from webhook.model.kubevirt import VENDOR_GUARD
 from webhook.model.migration import Source
 from webhook.model.obstacle import Code, Kind, Origin
 from webhook.model.placement import assess
 from webhook.model.rendering import requirements
+from webhook.model.storage import topologies
 from webhook.model.virtual_machine import HOST_MODEL, VirtualMachineInstance
-from webhook.model.wording import escaped, nodes_named
+from webhook.model.wording import escaped, nodes_named, parts_named
 
 if TYPE_CHECKING:
-    from webhook.model.placement import Assessment, Conditions, Part
+    from collections.abc import Mapping
+
+    from webhook.model.node_groups import NodeGroups
+    from webhook.model.part import Part
+    from webhook.model.placement import Assessment, Conditions
     from webhook.model.requirements import Requirements
     from webhook.model.snapshot import Snapshot
 
@@ -23,6 +30,8 @@ TRIED_MODELS = 4
 TRIED_SOURCES = 12
 # A guest that can go to no second node cannot migrate.
 FEWEST = 2
+_REACH = "models by reach"
+_VENDORS = "vendors"
 _CPU = frozenset(
     {
         Code.CPU_MODEL,
@@ -79,8 +88,8 @@ def _as_start(
 ) -> Assessment:
     """Judge the VM as it would start anew with a CPU model, hotplugged volumes and all."""
     fresh = replace(_with_model(vmi, model), machine_type=_machine_type(vmi))
-    now = snapshot.requirements(replace(vmi, phase="", node_name=""))
-    demanded = requirements(fresh, Source(), None, snapshot.kubevirt, topologies=now.topologies)
+    reachable = topologies(vmi, snapshot.claims, snapshot.volumes)
+    demanded = requirements(fresh, Source(), None, snapshot.kubevirt, topologies=reachable)
     return assess(demanded, snapshot.nodes, conditions)
 
 
@@ -93,8 +102,16 @@ def models_by_reach(snapshot: Snapshot) -> list[tuple[str, int]]:
 
     Those that reach most nodes come first; of equals, the newest.
     """
+    memory = snapshot.nodes.memory
+    known = memory.get(_REACH)
+    if known is None:
+        known = memory[_REACH] = _reach(snapshot.nodes)
+    return cast("list[tuple[str, int]]", known)
+
+
+def _reach(nodes: NodeGroups) -> list[tuple[str, int]]:
     reach: dict[str, int] = {}
-    for group in snapshot.nodes.groups:
+    for group in nodes.groups:
         marks = group.representative.labels
         if labels.SCHEDULABLE not in marks:
             continue
@@ -122,8 +139,7 @@ def _named_model(vmi: VirtualMachineInstance, snapshot: Snapshot, conditions: Co
     for model, reach in models_by_reach(snapshot)[:TRIED_MODELS]:
         if model == vmi.cpu_model or reach < FEWEST or (best and reach <= best[0]):
             continue
-        judged = _as_start(vmi, snapshot, model, conditions)
-        open_nodes = sum(len(p.nodes) for p in judged.parts if not p.lasting)
+        open_nodes = _in_reach(_as_start(vmi, snapshot, model, conditions), snapshot)
         if open_nodes >= FEWEST and (best is None or open_nodes > best[0]):
             best = (open_nodes, model)
     if best is None:
@@ -134,6 +150,33 @@ def _named_model(vmi: VirtualMachineInstance, snapshot: Snapshot, conditions: Co
         f'Assign a CPU model that {whom}, here "{escaped(model)}" ({count} of {all_nodes} nodes), '
         f"{_where_to_set(vmi, snapshot)}, and restart the VM."
     )
+
+
+def _in_reach(judged: Assessment, snapshot: Snapshot) -> int:
+    """Return the number of nodes from which the VM, started there, could move on.
+
+    KubeVirt keeps a guest with its CPU vendor: where a vendor has a single node that could start
+    the VM, it might be stuck there, so no number is promised.
+    """
+    parts = [part for part in judged.parts if not part.lasting]
+    of_node = _vendors(snapshot.nodes)
+    if not snapshot.kubevirt.does(VENDOR_GUARD) or len(set(of_node.values())) < FEWEST:
+        return sum(part.count for part in parts)
+    count = Counter(of_node[node.name] for part in parts for node in part.nodes)
+    return 0 if any(number < FEWEST for number in count.values()) else sum(count.values())
+
+
+def _vendors(nodes: NodeGroups) -> Mapping[str, tuple[str, ...]]:
+    """Return the vendor labels of each node that runs KubeVirt."""
+    known = nodes.memory.get(_VENDORS)
+    if known is None:
+        found = {}
+        for group in nodes.groups:
+            vendors = host_cpu(group.representative.labels).vendors
+            if labels.SCHEDULABLE in group.representative.labels:
+                found.update(dict.fromkeys(group.position, vendors))
+        known = nodes.memory[_VENDORS] = found
+    return cast("Mapping[str, tuple[str, ...]]", known)
 
 
 def _where_to_set(vmi: VirtualMachineInstance, snapshot: Snapshot) -> str:
@@ -191,7 +234,8 @@ _STEPS = {
     Code.NETWORK: "connect {nodes} to the VM's network ({what})",
     Code.NODE_SELECTOR: "change the node selector of the VM, or label {nodes} with {what} "
     "where that is true",
-    Code.NODE_AFFINITY: "change the node affinity that the VM requires ({what} keeps it from {nodes})",
+    Code.NODE_AFFINITY: "change the node affinity that the VM requires "
+    "({what} keeps it from {nodes})",
     Code.TAINT: "remove the taint {what} from {nodes}, or let the VM tolerate it",
     Code.CPU_MANAGER: "turn on the CPU manager on {nodes}",
     Code.RESOURCES: "make room: {nodes} {detail}",
@@ -206,7 +250,7 @@ def _one_step(assessment: Assessment, *, by_name: bool) -> str:
         if len(codes) != 1 or (step := _STEPS.get(firm[0].code)) is None:
             continue
         what = ", ".join(dict.fromkeys(w for o in firm for w in (*o.missing, *o.present)))
-        names = nodes_named([n.name for n in part.nodes], by_name=by_name)
+        names = parts_named([part], by_name=by_name)
         text = step.format(nodes=names, what=escaped(what, 160), detail=firm[0].detail)
         return text[0].upper() + text[1:] + "."
     return ""

@@ -64,21 +64,25 @@ class HostCpu:
 
 def host_cpu(node_labels: Mapping[str, str]) -> HostCpu:
     """Read a node's own CPU from its labels."""
-    models = labels.names(node_labels, labels.HOST_MODEL_CPU)
-    model = models[0] if models else ""
+    models = []
+    vendors = []
     selectors = {}
     identity = set()
-    cut = len(labels.HOST_MODEL_REQUIRED_FEATURES)
     for key, value in node_labels.items():
-        if key.startswith(labels.HOST_MODEL_REQUIRED_FEATURES):
+        cut = key.find("/") + 1
+        prefix = key[:cut]
+        if prefix == labels.HOST_MODEL_REQUIRED_FEATURES:
             selectors[labels.CPU_FEATURE + key[cut:]] = value
-        elif value == "true" and key.startswith((labels.CPU_FEATURE, labels.HOST_MODEL_CPU)):
+        elif value != "true":
+            continue
+        elif prefix == labels.CPU_FEATURE:
             identity.add(key)
+        elif prefix == labels.HOST_MODEL_CPU:
+            identity.add(key)
+            models.append(key[cut:])
+        elif prefix == labels.CPU_VENDOR:
+            vendors.append(key[cut:])
+    model = min(models, default="")
     if model:
         selectors[labels.CPU_MODEL_MIGRATION + model] = "true"
-    return HostCpu(
-        model=model,
-        selectors=selectors,
-        vendors=tuple(labels.names(node_labels, labels.CPU_VENDOR)),
-        identity=frozenset(identity),
-    )
+    return HostCpu(model, selectors, tuple(sorted(vendors)), frozenset(identity))

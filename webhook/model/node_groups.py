@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from webhook.model import fields, labels
 from webhook.model.node import Node
+from webhook.model.part import At
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 # A label key with more different values than this is taken to tell single nodes apart (racks, host
 # names of storage drivers): nodes are not grouped by it.
 MANY_VALUES = 32
+# Sizes of VMs for which the free room is kept.
+SIZES_REMEMBERED = 256
 _ALWAYS_INDIVIDUAL = (labels.TSC_FREQUENCY, labels.CPU_TIMER)
 
 
@@ -69,6 +72,8 @@ class NodeGroup:
             the smallest amount first.
         settling: Whether labels of these nodes may still come.
         kind: Which of :attr:`NodeGroups.kinds` these nodes are of.
+        site: Which of :attr:`NodeGroups.sites` these nodes are of.
+        number: Which of :attr:`NodeGroups.groups` this is.
     """
 
     representative: Node
@@ -78,18 +83,56 @@ class NodeGroup:
     by_free: Mapping[str, tuple[tuple[int, int], ...]]
     settling: bool
     kind: int
+    site: int
+    number: int
 
-    def short_of(self, requests: Mapping[str, int]) -> dict[int, list[str]]:
-        """Return the resources that are used up, by the position of the node.
+    def short_of(self, requests: Mapping[str, int]) -> dict[str, list[int]]:
+        """Return the positions of the nodes on which a resource is used up, by the resource.
 
-        Resources that a node does not report are left out.
+        Nodes that do not report a resource are left out.
         """
-        short: dict[int, list[str]] = {}
-        for name in sorted(requests):
+        short: dict[str, list[int]] = {}
+        for name, asked in requests.items():
             ordered = self.by_free.get(name, ())
-            for _, position in ordered[: bisect_left(ordered, (requests[name], -1))]:
-                short.setdefault(position, []).append(name)
+            end = bisect_left(ordered, (asked, -1))
+            if end:
+                short[name] = [position for _, position in ordered[:end]]
         return short
+
+
+class Room(NamedTuple):
+    """What is free on a group of nodes, for one size of VM.
+
+    Attributes:
+        short: The nodes on which resources are used up, with the names of these.
+        rest: The other nodes.
+        too_small: The size is more than some node has in all, whatever runs there.
+    """
+
+    short: tuple[tuple[tuple[str, ...], At], ...]
+    rest: Sequence[Node]
+    too_small: bool
+
+
+def _room(group: NodeGroup, requests: Mapping[str, int]) -> Room:
+    least = group.least_allocatable
+    too_small = bool(least) and any(asked > least.get(n, 0) for n, asked in requests.items())
+    short = group.short_of(requests)
+    if not short:
+        return Room((), group.nodes, too_small)
+    names: dict[int, tuple[str, ...]] = {}
+    for name in sorted(short):
+        for position in short[name]:
+            names[position] = (*names.get(position, ()), name)
+    together: dict[tuple[str, ...], list[int]] = {}
+    for position in sorted(names):
+        together.setdefault(names[position], []).append(position)
+    rest = tuple(position for position in range(len(group.nodes)) if position not in names)
+    return Room(
+        tuple((several, At(group.nodes, tuple(at))) for several, at in together.items()),
+        At(group.nodes, rest),
+        too_small,
+    )
 
 
 class NodeGroups:
@@ -101,11 +144,24 @@ class NodeGroups:
         individual: The label keys that the groups leave out.
         kinds: Groups differ in zones and the like; of these, each stands for all groups that have
             the same labels of KubeVirt, and has only those.
+        sites: Likewise, each stands for all groups that have the same other labels, and the same
+            taints and state.
         memory: What :mod:`webhook.model.placement` has found out already about these nodes; it
             changes the time that an answer takes and never the answer.
     """
 
-    __slots__ = ("_used", "by_name", "groups", "individual", "kinds", "memory")
+    __slots__ = (
+        "_group_of",
+        "_places",
+        "_rooms",
+        "_used",
+        "by_name",
+        "groups",
+        "individual",
+        "kinds",
+        "memory",
+        "sites",
+    )
 
     def __init__(
         self, nodes: Iterable[Node], used: Mapping[str, Mapping[str, int]] | None = None
@@ -135,21 +191,38 @@ class NodeGroups:
             members.setdefault(key, []).append(node)
             shared_labels.setdefault(key, shared)
         kinds: dict[frozenset[tuple[str, str]], int] = {}
+        sites: dict[object, int] = {}
         self.groups: tuple[NodeGroup, ...] = tuple(
-            self._group(nodes, shared_labels[key], kinds) for key, nodes in members.items()
+            self._group(number, nodes, shared_labels[key], kinds, sites)
+            for number, (key, nodes) in enumerate(members.items())
         )
         self.kinds: tuple[Node, ...] = tuple(Node("", dict(of_kind)) for of_kind in kinds)
+        firsts: dict[int, Node] = {}
+        for group in self.groups:
+            firsts.setdefault(group.site, group.representative)
+        self.sites: tuple[Node, ...] = tuple(
+            replace(node, labels={k: v for k, v in node.labels.items() if not of_kubevirt(k)})
+            for node in firsts.values()
+        )
+        self._group_of: Mapping[str, int] = {
+            name: group.number for group in self.groups for name in group.position
+        }
+        self._rooms: dict[object, tuple[Room, ...]] = {}
         self.memory: dict[object, object] = {}
+        self._places: dict[str, Mapping[str, Mapping[int, tuple[int, ...]]]] = {}
 
     def _group(
         self,
+        number: int,
         nodes: list[Node],
         shared: Mapping[str, str],
         kinds: dict[frozenset[tuple[str, str]], int],
+        sites: dict[object, int],
     ) -> NodeGroup:
-        of_kind = frozenset(
-            pair for pair in shared.items() if of_kubevirt(pair[0])
-        )
+        of_kind = frozenset(pair for pair in shared.items() if of_kubevirt(pair[0]))
+        elsewhere = frozenset(pair for pair in shared.items() if not of_kubevirt(pair[0]))
+        first = nodes[0]
+        site = (elsewhere, first.taints, first.cordoned, first.ready, first.settling_until is None)
         by_free: dict[str, list[tuple[int, int]]] = {}
         for position, node in enumerate(nodes):
             for name, amount in self.free(node).items():
@@ -164,7 +237,42 @@ class NodeGroups:
             by_free={name: tuple(sorted(amounts)) for name, amounts in by_free.items()},
             settling=nodes[0].settling_until is not None,
             kind=kinds.setdefault(of_kind, len(kinds)),
+            site=sites.setdefault(site, len(sites)),
+            number=number,
         )
+
+    def group_of(self, name: str) -> int | None:
+        """Return the number of a node's group, None where there is no such node."""
+        return self._group_of.get(name)
+
+    def room(self, requests: Mapping[str, int]) -> tuple[Room, ...]:
+        """Return, group by group, which nodes have no room for requests."""
+        key = frozenset(requests.items())
+        known = self._rooms.get(key)
+        if known is None:
+            if len(self._rooms) >= SIZES_REMEMBERED:
+                self._rooms.clear()
+            known = self._rooms[key] = tuple(_room(group, requests) for group in self.groups)
+        return known
+
+    def places(self, key: str) -> Mapping[str, Mapping[int, tuple[int, ...]]]:
+        """Return where the nodes with a label are: by its value and by group, their positions."""
+        known = self._places.get(key)
+        if known is None:
+            found: dict[str, dict[int, tuple[int, ...]]] = {}
+            for group in self.groups:
+                here: dict[str, list[int]] = {}
+                for position, node in enumerate(group.nodes):
+                    if (value := node.labels.get(key)) is not None:
+                        here.setdefault(value, []).append(position)
+                for value, positions in here.items():
+                    found.setdefault(value, {})[group.number] = tuple(positions)
+            known = self._places[key] = found
+        return known
+
+    def with_nodes(self, more: Iterable[Node]) -> NodeGroups:
+        """Return these nodes and further ones, which are empty."""
+        return NodeGroups((*self.by_name.values(), *more), self._used)
 
     def free(self, node: Node) -> Mapping[str, int]:
         """Return what is left of a node's allocatable resources, as far as pods are known."""

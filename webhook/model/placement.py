@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from webhook.model.obstacle import Code, Kind, Obstacle, Origin, collect, fits, lasting
+from webhook.model.obstacle import Code, Kind, Obstacle, Origin, collect, lasting
 from webhook.model.obstacles import PASSING_TAINTS, obstacles
+from webhook.model.part import At, Part, Without
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
     from webhook.model.node import Node
     from webhook.model.node_groups import NodeGroup, NodeGroups
     from webhook.model.pod_affinity import Domains
     from webhook.model.requirements import Requirements
 
+__all__ = ["REMEMBERED", "Assessment", "Conditions", "Part", "assess", "assess_one"]
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Nodes with the very same obstacles."""
-
-    nodes: tuple[Node, ...]
-    obstacles: tuple[Obstacle, ...]
-
-    @property
-    def fits(self) -> bool:
-        """Whether these nodes can take the VM now."""
-        return fits(self.obstacles)
-
-    @property
-    def lasting(self) -> bool:
-        """Whether waiting does not help on these nodes."""
-        return lasting(self.obstacles)
-
-    @property
-    def is_source(self) -> bool:
-        """Whether this is the node that the VM runs on."""
-        return any(o.code is Code.SAME_NODE for o in self.obstacles)
+# Different demands whose answers are kept beside the nodes.
+REMEMBERED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +91,31 @@ def assess(
     """
     under = conditions or Conditions()
     shared, own = requirements.split(nodes.individual)
-    parts: dict[tuple[Obstacle, ...], list[tuple[Node, ...]]] = {}
-    for group in nodes.groups:
-        for members, found in _judge(group, shared, own, under):
-            parts.setdefault(found, []).append(members)
-    return Assessment(tuple(Part(_merged(several), found) for found, several in parts.items()))
+    away = _away(nodes, under)
+    judge = _Judge(shared, own, under, nodes, away)
+    # Groups in which something tells nodes apart, free room left aside.
+    parted = {*away, *judge.asked_each}
+    parted.update(g for g in (nodes.group_of(own.source_node),) if g is not None)
+    parts: dict[tuple[Obstacle, ...], list[Sequence[Node]]] = {}
+    for base, groups in _bases(shared, nodes, under):
+        out = lasting(base)
+        whole = parts.setdefault(base, [])
+        for group in groups:
+            if group.number in parted:
+                for members, found in judge.parted(group, base, with_room=not out):
+                    parts.setdefault(found, []).append(members)
+            elif out:
+                whole.append(group.nodes)
+            else:
+                room = judge.room[group.number]
+                if room.rest:
+                    whole.append(room.rest)
+                for names, members in room.short:
+                    found = judge.without_room(base, names, members)
+                    parts.setdefault(found, []).append(members)
+    return Assessment(
+        tuple(Part(several[0], found, *several[1:]) for found, several in parts.items() if several)
+    )
 
 
 def assess_one(
@@ -130,65 +134,173 @@ def assess_one(
     return _with_room(found, sorted(short), node, requirements, under)
 
 
-def _merged(several: list[tuple[Node, ...]]) -> tuple[Node, ...]:
-    if len(several) == 1:
-        return several[0]
-    return tuple(sorted((n for members in several for n in members), key=lambda n: n.name))
+_Base = tuple["tuple[Obstacle, ...]", "tuple[NodeGroup, ...]"]
 
 
-def _judge(
-    group: NodeGroup, shared: Requirements, own: Requirements, under: Conditions
-) -> Iterator[tuple[tuple[Node, ...], tuple[Obstacle, ...]]]:
-    def of_group(node: Node) -> tuple[Obstacle, ...]:
-        return obstacles(shared, node, passing_taints=under.passing_taints, now=under.now)
+def _bases(shared: Requirements, nodes: NodeGroups, under: Conditions) -> tuple[_Base, ...]:
+    """Judge what equal nodes answer alike: the groups of nodes, parted by their obstacles.
 
-    base = of_group(group.representative)
-    differs: dict[int, tuple[Obstacle, ...]] = {}
-    if _asks_each(group, own):
-        for position, node in enumerate(group.nodes):
-            here = base
-            if group.settling:
-                settling = replace(group.representative, settling_until=node.settling_until)
-                here = of_group(settling)
-            found = collect((*here, *obstacles(own, node, now=under.now)))
-            if found != base:
-                differs[position] = found
-    elif own.source_node in group.position:
-        position = group.position[own.source_node]
-        alone = obstacles(own, group.nodes[position], now=under.now)
-        differs[position] = collect((*base, *alone))
-    if under.domains:
-        for position, node in enumerate(group.nodes):
-            kept = _kept_away(node, under)
-            if kept:
-                differs[position] = collect((*differs.get(position, base), *kept))
-    if not lasting(base):
-        for position, short in group.short_of(own.requests).items():
-            found = differs.get(position, base)
-            node = group.nodes[position]
-            differs[position] = _with_room(found, short, node, own, under)
-    yield from _parted(group, base, differs)
+    KubeVirt's labels are judged once for each kind of node, the rest for each group. The same
+    demands come again and again, so what was found out is kept beside the nodes.
+    """
+    settles = shared.source_settling_until is not None
+    if settles or any(group.settling for group in nodes.groups):
+        return _judged(shared, nodes, under)
+    key = _key(shared, under)
+    known = nodes.memory.get(key)
+    if known is None:
+        if len(nodes.memory) >= REMEMBERED:
+            nodes.memory.clear()
+        known = nodes.memory[key] = _judged(shared, nodes, under)
+    return cast("tuple[_Base, ...]", known)
 
 
-def _asks_each(group: NodeGroup, own: Requirements) -> bool:
-    """Tell whether a demand speaks of what tells these nodes apart, free room left aside."""
-    if own.selectors or own.affinity is not None or own.topologies or group.settling:
-        return True
-    least = group.least_allocatable
-    return bool(least) and any(asked > least.get(n, 0) for n, asked in own.requests.items())
+def _key(shared: Requirements, under: Conditions) -> object:
+    return (
+        tuple(
+            (s.key, s.value, s.origin.value, s.code.value, s.certain)
+            for s in shared.selectors.values()
+        ),
+        shared.any_of,
+        shared.absent,
+        shared.affinity,
+        shared.topologies,
+        shared.tolerations,
+        shared.passthrough,
+        shared.everywhere,
+        shared.node_state,
+        shared.rolling_out,
+        shared.foreign_scheduler,
+        tuple(under.passing_taints),
+    )
 
 
-def _parted(
-    group: NodeGroup, base: tuple[Obstacle, ...], differs: Mapping[int, tuple[Obstacle, ...]]
-) -> Iterator[tuple[tuple[Node, ...], tuple[Obstacle, ...]]]:
-    if not differs:
-        yield group.nodes, base
-        return
-    alike = tuple(n for position, n in enumerate(group.nodes) if position not in differs)
-    if alike:
-        yield alike, base
-    for position, found in differs.items():
-        yield (group.nodes[position],), found
+def _judged(shared: Requirements, nodes: NodeGroups, under: Conditions) -> tuple[_Base, ...]:
+    of_kubevirt, rest = shared.split_off_kubevirt()
+    of_kind = [
+        obstacles(of_kubevirt, kind, passing_taints=under.passing_taints) for kind in nodes.kinds
+    ]
+    of_site = [_of(rest, site, under) for site in nodes.sites]
+    alike: dict[tuple[object, ...], list[NodeGroup]] = {}
+    found: dict[tuple[object, ...], tuple[Obstacle, ...]] = {}
+    for group in nodes.groups:
+        if group.settling or shared.source_settling_until is not None:
+            key: tuple[object, ...] = (group.number,)
+            found[key] = _of(shared, group.representative, under)
+        else:
+            key = (group.kind, of_site[group.site])
+            if key not in found:
+                found[key] = collect((*of_kind[group.kind], *of_site[group.site]))
+        alike.setdefault(key, []).append(group)
+    return tuple((found[key], tuple(groups)) for key, groups in alike.items())
+
+
+def _of(shared: Requirements, node: Node, under: Conditions) -> tuple[Obstacle, ...]:
+    return obstacles(shared, node, passing_taints=under.passing_taints, now=under.now)
+
+
+class _Judge:
+    """Tells the nodes of a group apart, by what single nodes answer each in its own way."""
+
+    def __init__(
+        self,
+        shared: Requirements,
+        own: Requirements,
+        under: Conditions,
+        nodes: NodeGroups,
+        away: Mapping[int, Collection[int]],
+    ) -> None:
+        self._shared = shared
+        self._own = own
+        self._under = under
+        self._away = away
+        self._known: dict[object, tuple[Obstacle, ...]] = {}
+        self.room = nodes.room(own.requests)
+        each = own.selectors or own.affinity is not None or own.topologies
+        self.asked_each = {
+            group.number
+            for group in nodes.groups
+            if each or group.settling or self.room[group.number].too_small
+        }
+
+    def parted(
+        self, group: NodeGroup, base: tuple[Obstacle, ...], *, with_room: bool
+    ) -> Iterator[tuple[Sequence[Node], tuple[Obstacle, ...]]]:
+        """Yield the nodes of a group that have the same obstacles, with them."""
+        differs = self._differing(group, base)
+        left_out = set(differs)
+        for names, members in self.room[group.number].short if with_room else ():
+            positions = set(members.positions)
+            for position in positions & differs.keys():
+                node = group.nodes[position]
+                differs[position] = _with_room(
+                    differs[position], names, node, self._own, self._under
+                )
+            rest = positions - differs.keys()
+            left_out |= rest
+            if rest:
+                yield At(group.nodes, tuple(sorted(rest))), self.without_room(base, names, members)
+        if len(left_out) < len(group.nodes):
+            yield Without(group.nodes, left_out) if left_out else group.nodes, base
+        together: dict[tuple[Obstacle, ...], list[int]] = {}
+        for position, found in differs.items():
+            together.setdefault(found, []).append(position)
+        for found, places in together.items():
+            yield At(group.nodes, tuple(sorted(places))), found
+
+    def without_room(
+        self, base: tuple[Obstacle, ...], names: tuple[str, ...], members: At
+    ) -> tuple[Obstacle, ...]:
+        """Return the obstacles of nodes on which resources are used up."""
+        known = self._known.get((base, names))
+        if known is None:
+            known = _with_room(base, names, members[0], self._own, self._under)
+            self._known[base, names] = known
+        return known
+
+    def _differing(
+        self, group: NodeGroup, base: tuple[Obstacle, ...]
+    ) -> dict[int, tuple[Obstacle, ...]]:
+        own, under = self._own, self._under
+        differs: dict[int, tuple[Obstacle, ...]] = {}
+        if group.number in self.asked_each:
+            for position, node in enumerate(group.nodes):
+                here = base
+                if group.settling:
+                    settling = replace(group.representative, settling_until=node.settling_until)
+                    here = _of(self._shared, settling, under)
+                alone = obstacles(own, node, now=under.now)
+                found = collect((*here, *alone)) if alone else here
+                if found != base:
+                    differs[position] = found
+        elif own.source_node in group.position:
+            position = group.position[own.source_node]
+            alone = obstacles(own, group.nodes[position], now=under.now)
+            differs[position] = collect((*base, *alone))
+        for position in self._away.get(group.number, ()):
+            kept = _kept_away(group.nodes[position], under)
+            differs[position] = collect((*differs.get(position, base), *kept))
+        return differs
+
+
+def _away(nodes: NodeGroups, under: Conditions) -> dict[int, set[int]]:
+    """Return the nodes from which other pods keep the VM away: by group, their positions."""
+    found: dict[int, set[int]] = {}
+    for domain in under.domains:
+        places = nodes.places(domain.term.topology_key)
+        if domain.term.anti:
+            for value in domain.values & places.keys():
+                for number, positions in places[value].items():
+                    found.setdefault(number, set()).update(positions)
+            continue
+        near = places.keys() if domain.bootstrap else domain.values & places.keys()
+        for group in nodes.groups:
+            others = set(range(len(group.nodes)))
+            for value in near:
+                others.difference_update(places[value].get(group.number, ()))
+            if others:
+                found.setdefault(group.number, set()).update(others)
+    return found
 
 
 def _kept_away(node: Node, under: Conditions) -> tuple[Obstacle, ...]:

@@ -1,7 +1,7 @@
 """What KubeVirt puts on a virt-launcher pod, by version, and what the guard adds to it.
 
-Sources: KubeVirt ``pkg/virt-controller/services/nodeselectorrenderer.go`` and ``template.go`` (every
-pod), ``pkg/virt-controller/watch/migration/migration.go`` (target pods).
+Sources, in KubeVirt's ``pkg/virt-controller``: ``services/nodeselectorrenderer.go`` and
+``services/template.go`` (every pod), ``watch/migration/migration.go`` (target pods).
 """
 
 from __future__ import annotations
@@ -80,14 +80,17 @@ def requirements(
         InvalidObject: A field of the VMI has a type that a VMI cannot have.
     """
     model = effective_model(vmi, kv).model
-    by_version = [_selectors(vmi, source, migration, kv, version, model) for version in kv.versions]
+    cpu = host_cpu(source.node.labels) if source.node else None
+    by_version = [
+        _selectors(vmi, source, cpu, migration, kv, version, model) for version in kv.versions
+    ]
     chosen: dict[str, Selector] = {}
     for rendered in by_version:
         for key, (value, origin) in rendered.items():
             if key not in chosen:
                 certain = all(other.get(key, ("",))[0] == value for other in by_version)
                 chosen[key] = Selector(key, value, origin, code_of(key), certain=certain)
-    built = _Builder(vmi, source, kv, model, chosen)
+    built = _Builder(vmi, source, cpu, kv, model, chosen)
     built.add_guard_demands(strict_passthrough=strict_passthrough)
     if runtime_class is not None:
         for key, value in runtime_class.node_selector.items():
@@ -152,6 +155,7 @@ def render(vmi: VirtualMachineInstance, kv: KubeVirt, version: Version, model: s
 def _selectors(
     vmi: VirtualMachineInstance,
     source: Source,
+    cpu: HostCpu | None,
     migration: Migration | None,
     kv: KubeVirt,
     version: Version,
@@ -167,16 +171,15 @@ def _selectors(
     if not source.node_name:
         return found
     if model == HOST_MODEL:
-        found.update(_host_model_selectors(rendered, source))
+        found.update(_host_model_selectors(rendered, source, cpu))
     set_already = any(key.startswith(labels.CPU_VENDOR) for key in found)
-    if source.node and kv.does(kubevirt.VENDOR_GUARD, version) and not set_already:
-        vendors = host_cpu(source.node.labels).vendors
-        if len(vendors) == 1:
-            found[labels.CPU_VENDOR + vendors[0]] = ("true", Origin.SOURCE_CPU)
+    guards = kv.does(kubevirt.VENDOR_GUARD, version) and not set_already
+    if guards and cpu is not None and len(cpu.vendors) == 1:
+        found[labels.CPU_VENDOR + cpu.vendors[0]] = ("true", Origin.SOURCE_CPU)
     return found
 
 
-def _host_model_selectors(found: _Selectors, source: Source) -> _Selectors:
+def _host_model_selectors(found: _Selectors, source: Source, cpu: HostCpu | None) -> _Selectors:
     """Return what KubeVirt copies from the source pod or, if that has nothing, the source node."""
     pod = source.pod
     # Without the pod among the facts its node selector is what KubeVirt renders for any pod.
@@ -189,10 +192,7 @@ def _host_model_selectors(found: _Selectors, source: Source) -> _Selectors:
     if kept:
         origin = Origin.REMEMBERED if pod and pod.migrated_here else Origin.VM
         return {k: (v, found[k][1] if k in found else origin) for k, v in kept.items()}
-    if source.node is None:
-        return {}
-    cpu = host_cpu(source.node.labels)
-    if not cpu.model:
+    if cpu is None or not cpu.model:
         return {}
     return {key: (value, Origin.SOURCE_CPU) for key, value in cpu.selectors.items()}
 
@@ -204,12 +204,14 @@ class _Builder:
         self,
         vmi: VirtualMachineInstance,
         source: Source,
+        cpu: HostCpu | None,
         kv: KubeVirt,
         model: str,
         chosen: dict[str, Selector],
     ) -> None:
         self.vmi = vmi
         self.source = source
+        self.cpu = cpu
         self.kv = kv
         self.model = model
         self.chosen = chosen
@@ -222,15 +224,15 @@ class _Builder:
         source = self.source
         if not source.node_name:
             return
-        if source.node is None:
+        cpu = self.cpu
+        if cpu is None:
             self.notes.append(
                 f'the source node "{source.node_name}" is not among the facts: '
                 "nothing is derived from its CPU"
             )
             return
         if self.model == HOST_MODEL:
-            self._host_model(source.node.labels)
-        cpu = host_cpu(source.node.labels)
+            self._host_model(cpu)
         self._vendor(cpu)
         if self.model == HOST_PASSTHROUGH and self.vmi.architecture != "arm64":
             self.passthrough = cpu.identity
@@ -239,7 +241,7 @@ class _Builder:
                     self._demand(key, "true", Code.PASSTHROUGH_CPU)
                 self.passthrough = frozenset()
 
-    def _host_model(self, node_labels: Mapping[str, str]) -> None:
+    def _host_model(self, cpu: HostCpu) -> None:
         pod = self.source.pod
         if pod is None:
             self.notes.append(NO_POD)
@@ -247,7 +249,6 @@ class _Builder:
             if not any(key.startswith(labels.CPU_MODEL_MIGRATION) for key in pod.node_selector):
                 self.notes.append(UNKNOWN_GUEST_CPU)
             return
-        cpu = host_cpu(node_labels)
         if not cpu.model:
             label = labels.HOST_MODEL_CPU + "*"
             self.everywhere.append(
@@ -279,9 +280,9 @@ class _Builder:
             keys = tuple(labels.CPU_VENDOR + vendor for vendor in cpu.vendors)
             self.any_of.append(AnyOf(keys, Origin.SOURCE_CPU, Code.CPU_VENDOR))
             self.notes.append(
-                f'the source node "{self.source.node_name}" has {len(cpu.vendors)} cpu-vendor labels '
-                f"({', '.join(cpu.vendors)}), one of them stale: KubeVirt picks one at random; "
-                "remove the wrong one"
+                f'the source node "{self.source.node_name}" has {len(cpu.vendors)} cpu-vendor '
+                f"labels ({', '.join(cpu.vendors)}), one of them stale: KubeVirt picks "
+                "one at random; remove the wrong one"
             )
             return
         own = labels.CPU_VENDOR + cpu.vendors[0]

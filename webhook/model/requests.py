@@ -13,6 +13,7 @@ from webhook.model.node import resources
 
 if TYPE_CHECKING:
     from fractions import Fraction
+
     from webhook.model.kubevirt import KubeVirt
     from webhook.model.virtual_machine import VirtualMachineInstance
 

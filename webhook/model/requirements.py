@@ -18,17 +18,16 @@ if TYPE_CHECKING:
     from webhook.model.pod_affinity import PodTerm
     from webhook.model.tolerations import Toleration
 
-_CODE_BY_PREFIX = (
-    (labels.CPU_MODEL, Code.CPU_MODEL),
-    (labels.CPU_MODEL_MIGRATION, Code.CPU_MODEL),
-    (labels.HOST_MODEL_CPU, Code.CPU_MODEL),
-    (labels.CPU_FEATURE, Code.CPU_FEATURE),
-    (labels.CPU_VENDOR, Code.CPU_VENDOR),
-    (labels.MACHINE_TYPE, Code.MACHINE_TYPE),
-    (labels.TSC_FREQUENCY, Code.TSC_FREQUENCY),
-    (labels.HYPERV, Code.HYPERV),
-    (labels.HARVESTER_NETWORK, Code.NETWORK),
-)
+_CODE_BY_PREFIX = {
+    labels.CPU_MODEL: Code.CPU_MODEL,
+    labels.CPU_MODEL_MIGRATION: Code.CPU_MODEL,
+    labels.HOST_MODEL_CPU: Code.CPU_MODEL,
+    labels.CPU_FEATURE: Code.CPU_FEATURE,
+    labels.CPU_VENDOR: Code.CPU_VENDOR,
+    labels.MACHINE_TYPE: Code.MACHINE_TYPE,
+    labels.HYPERV: Code.HYPERV,
+    labels.HARVESTER_NETWORK: Code.NETWORK,
+}
 _CODE_BY_KEY = {
     labels.ARCH: Code.ARCHITECTURE,
     labels.SCHEDULABLE: Code.NO_KUBEVIRT,
@@ -45,10 +44,10 @@ _CODE_BY_KEY = {
 
 def code_of(key: str, otherwise: Code = Code.NODE_SELECTOR) -> Code:
     """Return the obstacle code of a node that lacks a label."""
-    known = _CODE_BY_KEY.get(key)
+    known = _CODE_BY_KEY.get(key) or _CODE_BY_PREFIX.get(key[: key.find("/") + 1])
     if known is not None:
         return known
-    return next((code for prefix, code in _CODE_BY_PREFIX if key.startswith(prefix)), otherwise)
+    return Code.TSC_FREQUENCY if key.startswith(labels.TSC_FREQUENCY) else otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +207,33 @@ class Requirements:
             node_state=False,
         )
         return shared, own
+
+    def split_off_kubevirt(self) -> tuple[Requirements, Requirements]:
+        """Part the demands in two: those on the labels that KubeVirt writes, and the rest."""
+        theirs = {
+            key: selector
+            for key, selector in self.selectors.items()
+            if key == labels.SCHEDULABLE or labels.written_by_kubevirt(key)
+        }
+        of_kubevirt = replace(
+            self,
+            selectors=theirs,
+            affinity=None,
+            topologies=(),
+            tolerations=(),
+            requests={},
+            source_node="",
+            node_state=False,
+        )
+        rest = replace(
+            self,
+            selectors={k: s for k, s in self.selectors.items() if k not in theirs},
+            any_of=(),
+            absent=(),
+            passthrough=frozenset(),
+            everywhere=(),
+        )
+        return of_kubevirt, rest
 
 
 def _touch(terms: tuple[Term, ...], individual: Container[str]) -> bool:

@@ -1,6 +1,7 @@
 """Claims and volumes: from where a VM's disks can be reached, and how big they are.
 
-Source: Kubernetes ``pkg/scheduler/framework/plugins/volumebinding`` (node affinity of bound volumes).
+Source: Kubernetes ``pkg/scheduler/framework/plugins/volumebinding`` (the node affinity of bound
+volumes).
 """
 
 from __future__ import annotations

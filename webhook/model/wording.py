@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from webhook.model.obstacle import Code, Kind, Obstacle, Origin
@@ -9,13 +10,13 @@ from webhook.model.obstacle import Code, Kind, Obstacle, Origin
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from webhook.model.placement import Part
+    from webhook.model.part import Part
 
 LONGEST_REFUSAL = 1000
 LONGEST_WARNING = 256
 LONGEST_NAME = 80
 NAMES = 4
-LABELS = 3
+LABELS = 4
 CLAUSES = 6
 
 _SOURCE = {
@@ -30,39 +31,57 @@ _SOURCE = {
 }
 
 
+# Obstacles whose detail says more than their labels.
+_IN_OWN_WORDS = frozenset(
+    {
+        Code.SAME_NODE,
+        Code.NO_KUBEVIRT,
+        Code.SOURCE_CPU_UNKNOWN,
+        Code.TAINT,
+        Code.VOLUME_TOPOLOGY,
+        Code.NOT_SCHEDULABLE,
+    }
+)
+
+
 def escaped(text: str, longest: int = LONGEST_NAME) -> str:
     """Return text from an object so that it can stand in a message: one line, of bounded length."""
     clean = "".join(c if c.isprintable() else "?" for c in text)
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
-def listed(names: Sequence[str], most: int = NAMES) -> str:
-    """Return "a, b and 3 more"."""
+def listed(names: Sequence[str], most: int = NAMES, *, count: int = 0) -> str:
+    """Return "a, b and 3 more"; ``count`` says how many there are where not all are given."""
     shown = [escaped(name) for name in names[:most]]
-    rest = len(names) - len(shown)
+    rest = max(count, len(names)) - len(shown)
     if rest:
         return f"{', '.join(shown)} and {rest} more"
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1]))) if shown else ""
 
 
-def nodes_named(names: Sequence[str], *, by_name: bool = True) -> str:
+def nodes_named(names: Sequence[str], *, by_name: bool = True, count: int = 0) -> str:
     """Return the nodes of a clause: their names, or their number only."""
-    count = f"{len(names)} node{'s' if len(names) != 1 else ''}"
+    number = max(count, len(names))
+    counted = f"{number} node{'s' if number != 1 else ''}"
     if not by_name:
-        return count
-    if len(names) > NAMES:
-        return f"{listed(names)} ({count})"
+        return counted
+    if number > NAMES:
+        return f"{listed(names, count=number)} ({counted})"
     return listed(names)
+
+
+def parts_named(parts: Sequence[Part], *, by_name: bool = True) -> str:
+    """Return the nodes of some parts of an assessment, as :func:`nodes_named`."""
+    first = sorted(name for part in parts for name in part.first_names(NAMES))[:NAMES]
+    return nodes_named(first, by_name=by_name, count=sum(part.count for part in parts))
 
 
 def phrase(obstacle: Obstacle) -> str:
     """Return an obstacle as a person reads it, labels first and their origin behind them."""
-    if obstacle.code in (Code.SAME_NODE, Code.NO_KUBEVIRT, Code.SOURCE_CPU_UNKNOWN):
-        return obstacle.detail
     if obstacle.code is Code.PASSTHROUGH_CPU and obstacle.kind is Kind.RISK:
         return f"has another CPU than the source (it lacks {listed(obstacle.missing, LABELS)})"
-    if obstacle.code in (Code.TAINT, Code.VOLUME_TOPOLOGY, Code.NOT_SCHEDULABLE):
-        return obstacle.detail
+    if obstacle.code in _IN_OWN_WORDS:
+        return escaped(obstacle.detail, LONGEST_WARNING)
     why = _SOURCE[obstacle.origin]
     if obstacle.missing:
         return f"lacks {listed(obstacle.missing, LABELS)} ({why})"
@@ -71,11 +90,25 @@ def phrase(obstacle: Obstacle) -> str:
     return obstacle.detail
 
 
-def _weight(part: Part) -> tuple[bool, int, int, str]:
+def phrases(obstacles: Iterable[Obstacle]) -> tuple[str, ...]:
+    """Return obstacles as a person reads them; labels that lack for one reason are told at once."""
+    told: dict[object, Obstacle] = {}
+    for obstacle in obstacles:
+        plain = obstacle.code not in _IN_OWN_WORDS and obstacle.kind is not Kind.RISK
+        key = (obstacle.origin, obstacle.kind) if plain and obstacle.missing else obstacle
+        known = told.get(key)
+        if known is None or key is obstacle:
+            told[key] = obstacle
+        else:
+            told[key] = replace(known, missing=(*known.missing, *obstacle.missing))
+    return tuple(phrase(obstacle) for obstacle in told.values())
+
+
+def _weight(part: Part) -> tuple[bool, int, int, list[str]]:
     """Order clauses: nodes that lack least first, nodes without KubeVirt last."""
     away = any(o.code is Code.NO_KUBEVIRT for o in part.obstacles)
     lacks = sum(max(1, len(o.missing) + len(o.present)) for o in part.obstacles)
-    return away, lacks, -len(part.nodes), part.nodes[0].name
+    return away, lacks, -part.count, part.first_names(1)
 
 
 def clauses(
@@ -85,16 +118,16 @@ def clauses(
 
     Nodes that do not run KubeVirt are one clause, whatever else they lack.
     """
-    told: dict[tuple[str, ...], list[str]] = {}
+    told: dict[tuple[str, ...], list[Part]] = {}
     for part in sorted(parts, key=_weight):
         reasons = [o for o in part.obstacles if o.kind in kinds]
         away = [o for o in reasons if o.code is Code.NO_KUBEVIRT]
-        words = tuple(phrase(o) for o in away or reasons)
+        words = phrases(away or reasons)
         if words:
-            told.setdefault(words, []).extend(node.name for node in part.nodes)
+            told.setdefault(words, []).append(part)
     return tuple(
-        f"{nodes_named(sorted(names), by_name=by_name)} {_verb(words, len(names))}"
-        for words, names in told.items()
+        f"{parts_named(alike, by_name=by_name)} {_verb(words, sum(p.count for p in alike))}"
+        for words, alike in told.items()
     )
 
 

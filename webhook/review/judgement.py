@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from webhook.model import labels
 from webhook.model.advice import advice_for, alternatives
 from webhook.model.obstacle import Code, Kind
-from webhook.model.placement import Part, assess, assess_one
+from webhook.model.part import Part
+from webhook.model.placement import assess, assess_one
 from webhook.model.wording import clauses, escaped, refusal
 from webhook.policy.rules import Mode, Rule
 

@@ -24,6 +24,7 @@ class Patch:
         """Start from the object as it is; it is not changed."""
         self._obj: dict[str, Any] = dict(obj)
         self._operations: list[dict[str, Any]] = []
+        self._made: dict[tuple[str, ...], dict[str, Any]] = {}
 
     @property
     def operations(self) -> tuple[dict[str, Any], ...]:
@@ -44,9 +45,17 @@ class Patch:
         standing = self.get(*path)
         if standing == value:
             return
+        for at, made in self._made.items():
+            if path[: len(at)] == at:
+                # What this patch makes anew is made whole, by one operation.
+                made["value"] = _with(made["value"], path[len(at) :], value)
+                self._obj = _with(self._obj, path, value)
+                return
         depth = self._existing_depth(path)
         if depth < len(path) - 1:
-            self._add(path[: depth + 1], _nested(path[depth + 1 :], value))
+            made_at = path[: depth + 1]
+            self._add(made_at, _nested(path[depth + 1 :], value))
+            self._made[made_at] = self._operations[-1]
             return
         if standing is not None:
             self._operations.append({"op": "test", "path": pointer(path), "value": standing})
@@ -77,4 +86,4 @@ def _with(obj: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, A
     key, rest = path[0], path[1:]
     if not rest:
         return {**obj, key: value}
-    return {**obj, key: _with(obj[key], rest, value)}
+    return {**obj, key: _with(obj.get(key) or {}, rest, value)}
