@@ -22,10 +22,13 @@ NAMESPACES = 50
 INTEL_TYPES = 16
 AMD_TYPES = 8
 CPU_TYPES = INTEL_TYPES + AMD_TYPES
+SPREAD = 5
 # vCPUs and GiB.
 SIZES = ((1, 2), (2, 4), (2, 8), (4, 8), (4, 16), (8, 32), (16, 64))
 COMMON_FEATURES = 24
 FEATURES_A_GENERATION = 5
+# Of the guests that were migrated, the part that came from a CPU that no node has any more.
+RETIRED = 0.05
 
 
 def cpu_labels(kind: int) -> dict[str, str]:
@@ -49,11 +52,16 @@ def cpu_labels(kind: int) -> dict[str, str]:
     return found
 
 
+def kind_of(index: int) -> int:
+    """Return the CPU type of a node by its number; few nodes are of types far apart."""
+    return index * SPREAD % CPU_TYPES
+
+
 def _nodes(count: int, seed: random.Random) -> list[Node]:
     kinds = [cpu_labels(kind) for kind in range(CPU_TYPES)]
     found = []
     for index in range(count):
-        kind = index % CPU_TYPES
+        kind = kind_of(index)
         hertz = 2_000_000_000 + 100_000 * seed.randrange(100)
         cores = 32 if kind % 2 else 64
         # Equal machines report memory that differs by some pages.
@@ -139,7 +147,7 @@ def _apart(app: str) -> dict[str, object]:
 
 
 def _pod(vmi: VirtualMachineInstance, node: Node, seed: random.Random) -> LauncherPod:
-    """Return the VM's pod; one in five was migrated here and remembers the CPU it came with."""
+    """Return the VM's pod; one in five was migrated here and remembers a CPU."""
     selector = {labels.SCHEDULABLE: "true", labels.ARCH: "amd64", **vmi.node_selector}
     if vmi.cpu_model not in ("host-model", "host-passthrough"):
         selector[labels.CPU_MODEL + vmi.cpu_model] = "true"
@@ -150,6 +158,8 @@ def _pod(vmi: VirtualMachineInstance, node: Node, seed: random.Random) -> Launch
             if key.startswith(labels.HOST_MODEL_REQUIRED_FEATURES):
                 selector[labels.CPU_FEATURE + key[cut:]] = "true"
         own = labels.names(node.labels, labels.HOST_MODEL_CPU)[0]
+        if seed.random() < RETIRED:
+            own = "Retired"
         selector[labels.CPU_MODEL_MIGRATION + own] = "true"
     gib = int(vmi.spec["domain"]["memory"]["guest"][:-2])
     cores = int(vmi.spec["domain"]["cpu"]["cores"])
@@ -195,7 +205,7 @@ def cluster(nodes: int, vms: int, *, filled: tuple[float, float] = (0.3, 1.0)) -
     vmis, pods = {}, {}
     for index in range(vms):
         place = seed.randrange(nodes)
-        vmi = _vmi(index, made[place], place % CPU_TYPES, seed)
+        vmi = _vmi(index, made[place], kind_of(place), seed)
         vmis[vmi.key] = vmi
         pods[vmi.uid] = (_pod(vmi, made[place], seed),)
     return Snapshot(

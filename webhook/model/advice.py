@@ -97,23 +97,24 @@ def _machine_type(vmi: VirtualMachineInstance) -> str:
     return fields.text(vmi.spec, "domain", "machine", "type")
 
 
-def models_by_reach(snapshot: Snapshot) -> list[tuple[str, int]]:
+def models_by_reach(snapshot: Snapshot, vendor: str = "") -> list[tuple[str, int]]:
     """Return the named models with the number of KubeVirt nodes that can run them.
 
-    Those that reach most nodes come first; of equals, the newest.
+    Those that reach most nodes come first; of equals, the newest. With a vendor, only the nodes
+    of that vendor count.
     """
     memory = snapshot.nodes.memory
-    known = memory.get(_REACH)
+    known = memory.get((_REACH, vendor))
     if known is None:
-        known = memory[_REACH] = _reach(snapshot.nodes)
+        known = memory[(_REACH, vendor)] = _reach(snapshot.nodes, vendor)
     return cast("list[tuple[str, int]]", known)
 
 
-def _reach(nodes: NodeGroups) -> list[tuple[str, int]]:
+def _reach(nodes: NodeGroups, vendor: str) -> list[tuple[str, int]]:
     reach: dict[str, int] = {}
     for group in nodes.groups:
         marks = group.representative.labels
-        if labels.SCHEDULABLE not in marks:
+        if labels.SCHEDULABLE not in marks or (vendor and labels.CPU_VENDOR + vendor not in marks):
             continue
         for model in labels.names(marks, labels.CPU_MODEL):
             reach[model] = reach.get(model, 0) + len(group.nodes)
@@ -124,46 +125,53 @@ def _reach(nodes: NodeGroups) -> list[tuple[str, int]]:
     )
 
 
-def kubevirt_nodes(snapshot: Snapshot) -> int:
-    """Return the number of nodes that run KubeVirt."""
-    return sum(
-        len(g.nodes) for g in snapshot.nodes.groups if labels.SCHEDULABLE in g.representative.labels
-    )
-
-
 def _named_model(vmi: VirtualMachineInstance, snapshot: Snapshot, conditions: Conditions) -> str:
     if architecture(vmi, snapshot.kubevirt) == "arm64":
         return ""
-    all_nodes = kubevirt_nodes(snapshot)
+    vendor = _kept_to(vmi, snapshot)
     best: tuple[int, str] | None = None
-    for model, reach in models_by_reach(snapshot)[:TRIED_MODELS]:
+    for model, reach in models_by_reach(snapshot, vendor)[:TRIED_MODELS]:
         if model == vmi.cpu_model or reach < FEWEST or (best and reach <= best[0]):
             continue
-        open_nodes = _in_reach(_as_start(vmi, snapshot, model, conditions), snapshot)
+        open_nodes = _in_reach(_as_start(vmi, snapshot, model, conditions), snapshot, vendor)
         if open_nodes >= FEWEST and (best is None or open_nodes > best[0]):
             best = (open_nodes, model)
     if best is None:
         return ""
     count, model = best
-    whom = "all nodes support" if count == all_nodes else "more nodes support"
+    everyone = [of for of in _vendors(snapshot.nodes).values() if not vendor or vendor in of]
+    nodes = f"{vendor} nodes" if vendor else "nodes"
+    whom = f"all {nodes} support" if count == len(everyone) else f"more {nodes} support"
     return (
-        f'Assign a CPU model that {whom}, here "{escaped(model)}" ({count} of {all_nodes} nodes), '
-        f"{_where_to_set(vmi, snapshot)}, and restart the VM."
+        f'Assign a CPU model that {whom}, here "{escaped(model)}" '
+        f"({count} of {len(everyone)} {nodes}), "
+        f"{_where_to_set(vmi, snapshot, model)}, and restart the VM."
     )
 
 
-def _in_reach(judged: Assessment, snapshot: Snapshot) -> int:
-    """Return the number of nodes from which the VM, started there, could move on.
+def _kept_to(vmi: VirtualMachineInstance, snapshot: Snapshot) -> str:
+    """Return the CPU vendor that KubeVirt keeps a VM to, "" where that rules out no node."""
+    of_node = _vendors(snapshot.nodes)
+    if not snapshot.kubevirt.does(VENDOR_GUARD) or len(set(of_node.values())) < FEWEST:
+        return ""
+    own = of_node.get(vmi.node_name, ())
+    return own[0] if len(own) == 1 else ""
 
-    KubeVirt keeps a guest with its CPU vendor: where a vendor has a single node that could start
-    the VM, it might be stuck there, so no number is promised.
+
+def _in_reach(judged: Assessment, snapshot: Snapshot, vendor: str) -> int:
+    """Return the number of nodes among which the VM could move, once started anew.
+
+    It may start with another vendor's CPU, too: where a vendor has a single node that could start
+    it, it might be stuck there, so nothing is promised.
     """
     parts = [part for part in judged.parts if not part.lasting]
     of_node = _vendors(snapshot.nodes)
     if not snapshot.kubevirt.does(VENDOR_GUARD) or len(set(of_node.values())) < FEWEST:
         return sum(part.count for part in parts)
-    count = Counter(of_node[node.name] for part in parts for node in part.nodes)
-    return 0 if any(number < FEWEST for number in count.values()) else sum(count.values())
+    count = Counter(of_node.get(node.name, ()) for part in parts for node in part.nodes)
+    if any(number < FEWEST for number in count.values()):
+        return 0
+    return sum(number for of, number in count.items() if not vendor or vendor in of)
 
 
 def _vendors(nodes: NodeGroups) -> Mapping[str, tuple[str, ...]]:
@@ -179,17 +187,23 @@ def _vendors(nodes: NodeGroups) -> Mapping[str, tuple[str, ...]]:
     return cast("Mapping[str, tuple[str, ...]]", known)
 
 
-def _where_to_set(vmi: VirtualMachineInstance, snapshot: Snapshot) -> str:
+def _where_to_set(vmi: VirtualMachineInstance, snapshot: Snapshot, model: str) -> str:
+    """Name the places where a model can be set for a VM.
+
+    At cluster level only one that every node can run: any other leaves nodes without new VMs.
+    """
     vm = snapshot.vms.get(f"{vmi.namespace}/{vmi.owner or vmi.name}")
     in_vm = "in the VM (spec.template.spec.domain.cpu.model)"
     if vm is not None and vm.instancetype:
         in_vm = "in the VM's instancetype (spec.cpu.model)"
-    in_cluster = "at cluster level (spec.configuration.cpuModel of the KubeVirt CR)"
     if vm is not None:
         defaulted = not vm.cpu_model
     else:
         defaulted = vmi.cpu_model in ("", HOST_MODEL, snapshot.kubevirt.cpu_model)
-    return f"{in_cluster} or {in_vm}" if defaulted else in_vm
+    spans = dict(models_by_reach(snapshot)).get(model) == len(_vendors(snapshot.nodes))
+    if defaulted and spans:
+        return f"at cluster level (spec.configuration.cpuModel of the KubeVirt CR) or {in_vm}"
+    return in_vm
 
 
 def _restart(

@@ -17,8 +17,8 @@ from webhook.model.cpu import effective_model
 from webhook.model.fields import InvalidObject, text
 from webhook.model.fleet_changes import added_changes, model_changes
 from webhook.model.forecast import Forecast, Prospects, Verdict, VmForecast, by_node
+from webhook.model.neighbours import Neighbours
 from webhook.model.placement import Assessment, Conditions, assess
-from webhook.model.pod_affinity import Domains, domains
 from webhook.model.rendering import requirements
 from webhook.model.requests import derived_requests
 from webhook.model.requirements import Requirements
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from webhook.model.migration import LauncherPod, Source
     from webhook.model.node import Node
-    from webhook.model.pod_affinity import PodTerm
+    from webhook.model.pod_affinity import Domains
     from webhook.model.snapshot import Snapshot
 
 Advise = Callable[[VirtualMachineInstance, Requirements, Assessment], str]
@@ -98,7 +98,9 @@ class Fleet:
         self.passing_taints = tuple(passing_taints)
         self.now = now
         self.draining = draining & snapshot.nodes.by_name.keys()
-        self._neighbours = _Neighbours(snapshot)
+        self._neighbours = Neighbours(
+            snapshot.pods, snapshot.nodes.by_name, snapshot.namespaces, snapshot.repelling
+        )
         self._requirements: dict[Hashable, Requirements] = {}
         self._judged: dict[Hashable, Judged] = {}
         self._advice: dict[Hashable, str] = {}
@@ -221,60 +223,6 @@ class Fleet:
         told = advise(vmi, exact, own)
         self._advice.setdefault(said_by, told)
         return told
-
-
-class _Neighbours:
-    """Where other pods keep a VM from, or hold it to; each term is looked up once."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-        self._pods: dict[str, list[LauncherPod]] = {}
-        for several in snapshot.pods.values():
-            for pod in several:
-                self._pods.setdefault(pod.namespace, []).append(pod)
-        self._of_term: dict[PodTerm, Domains] = {}
-        self._everywhere: dict[PodTerm, set[str]] = {}
-        self._repelling: dict[str, dict[PodTerm, set[str]]] = {}
-        for pod, term in snapshot.repelling:
-            node = snapshot.nodes.by_name.get(pod.node_name)
-            at = node.labels.get(term.topology_key) if node else None
-            if at is None:
-                continue
-            if term.namespace_selector is not None:
-                self._everywhere.setdefault(term, set()).add(at)
-                continue
-            for namespace in term.namespaces:
-                of_term = self._repelling.setdefault(namespace, {})
-                of_term.setdefault(term, set()).add(at)
-
-    def domains(
-        self, terms: tuple[PodTerm, ...], namespace: str, marks: Mapping[str, str]
-    ) -> tuple[Domains, ...]:
-        """Return what :meth:`Snapshot.conditions` returns, those of equal terms put together."""
-        found = [self._own(term, namespace, marks) for term in terms]
-        here = self._snapshot.namespaces.get(namespace, {})
-        for source in (self._repelling.get(namespace, {}), self._everywhere):
-            for term, values in source.items():
-                if term.selects(namespace, marks, here):
-                    found.append(Domains(term, frozenset(values), bootstrap=False))
-        return tuple(dict.fromkeys(found))
-
-    def _own(self, term: PodTerm, namespace: str, marks: Mapping[str, str]) -> Domains:
-        snapshot = self._snapshot
-        known = self._of_term.get(term)
-        if known is None:
-            if term.namespace_selector is not None:
-                pods = [pod for several in self._pods.values() for pod in several]
-            else:
-                pods = [pod for name in term.namespaces for pod in self._pods.get(name, ())]
-            known = domains(
-                term, namespace, marks, pods, snapshot.nodes.by_name, snapshot.namespaces
-            )
-            self._of_term[term] = known
-        if known.values:
-            return known
-        here = snapshot.namespaces.get(namespace, {})
-        return replace(known, bootstrap=term.selects(namespace, marks, here))
 
 
 def _shape(vmi: VirtualMachineInstance) -> Hashable:

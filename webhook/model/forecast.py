@@ -108,7 +108,7 @@ class Prospects:
         nodes: dict[Code, list[str]] = {}
         missing: dict[Code, set[str]] = {}
         for part in self._assessment.parts:
-            names = [node.name for node in part.nodes if node.name != own]
+            names = [node.name for node in part.in_any_order() if node.name != own]
             if part.fits:
                 # A node that is drained is cordoned first.
                 drained = [name for name in names if name in self._draining]

@@ -106,20 +106,23 @@ class Room(NamedTuple):
     Attributes:
         short: The nodes on which resources are used up, with the names of these.
         rest: The other nodes.
-        too_small: The size is more than some node has in all, whatever runs there.
     """
 
     short: tuple[tuple[tuple[str, ...], At], ...]
     rest: Sequence[Node]
-    too_small: bool
+
+
+class Rooms(NamedTuple):
+    """What is free, group by group; ``too_small`` are groups with nodes that never fit the size."""
+
+    of_group: tuple[Room, ...]
+    too_small: frozenset[int]
 
 
 def _room(group: NodeGroup, requests: Mapping[str, int]) -> Room:
-    least = group.least_allocatable
-    too_small = bool(least) and any(asked > least.get(n, 0) for n, asked in requests.items())
     short = group.short_of(requests)
     if not short:
-        return Room((), group.nodes, too_small)
+        return Room((), group.nodes)
     names: dict[int, tuple[str, ...]] = {}
     for name in sorted(short):
         for position in short[name]:
@@ -131,8 +134,12 @@ def _room(group: NodeGroup, requests: Mapping[str, int]) -> Room:
     return Room(
         tuple((several, At(group.nodes, tuple(at))) for several, at in together.items()),
         At(group.nodes, rest),
-        too_small,
     )
+
+
+def _too_small(group: NodeGroup, requests: Mapping[str, int]) -> bool:
+    least = group.least_allocatable
+    return bool(least) and any(asked > least.get(name, 0) for name, asked in requests.items())
 
 
 class NodeGroups:
@@ -146,6 +153,7 @@ class NodeGroups:
             the same labels of KubeVirt, and has only those.
         sites: Likewise, each stands for all groups that have the same other labels, and the same
             taints and state.
+        settles: Whether labels of any node may still come.
         memory: What :mod:`webhook.model.placement` has found out already about these nodes; it
             changes the time that an answer takes and never the answer.
     """
@@ -160,6 +168,7 @@ class NodeGroups:
         "individual",
         "kinds",
         "memory",
+        "settles",
         "sites",
     )
 
@@ -197,6 +206,7 @@ class NodeGroups:
             for number, (key, nodes) in enumerate(members.items())
         )
         self.kinds: tuple[Node, ...] = tuple(Node("", dict(of_kind)) for of_kind in kinds)
+        self.settles = any(group.settling for group in self.groups)
         firsts: dict[int, Node] = {}
         for group in self.groups:
             firsts.setdefault(group.site, group.representative)
@@ -207,7 +217,7 @@ class NodeGroups:
         self._group_of: Mapping[str, int] = {
             name: group.number for group in self.groups for name in group.position
         }
-        self._rooms: dict[object, tuple[Room, ...]] = {}
+        self._rooms: dict[object, Rooms] = {}
         self.memory: dict[object, object] = {}
         self._places: dict[str, Mapping[str, Mapping[int, tuple[int, ...]]]] = {}
 
@@ -245,14 +255,17 @@ class NodeGroups:
         """Return the number of a node's group, None where there is no such node."""
         return self._group_of.get(name)
 
-    def room(self, requests: Mapping[str, int]) -> tuple[Room, ...]:
-        """Return, group by group, which nodes have no room for requests."""
+    def rooms(self, requests: Mapping[str, int]) -> Rooms:
+        """Return which nodes have no room for requests."""
         key = frozenset(requests.items())
         known = self._rooms.get(key)
         if known is None:
             if len(self._rooms) >= SIZES_REMEMBERED:
                 self._rooms.clear()
-            known = self._rooms[key] = tuple(_room(group, requests) for group in self.groups)
+            known = self._rooms[key] = Rooms(
+                tuple(_room(group, requests) for group in self.groups),
+                frozenset(g.number for g in self.groups if _too_small(g, requests)),
+            )
         return known
 
     def places(self, key: str) -> Mapping[str, Mapping[int, tuple[int, ...]]]:

@@ -46,6 +46,10 @@ class Part:
                 self._nodes = tuple(sorted(every, key=attrgetter("name")))
         return self._nodes
 
+    def in_any_order(self) -> Iterator[Node]:
+        """Yield the nodes, for those who put them in order themselves or need none."""
+        return chain.from_iterable(self._several)
+
     @property
     def count(self) -> int:
         """How many nodes these are."""

@@ -62,7 +62,7 @@ class Assessment:
 
     @staticmethod
     def _names(parts: Iterator[Part]) -> tuple[str, ...]:
-        return tuple(sorted(node.name for part in parts for node in part.nodes))
+        return tuple(sorted([node.name for part in parts for node in part.in_any_order()]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def _bases(shared: Requirements, nodes: NodeGroups, under: Conditions) -> tuple[
     demands come again and again, so what was found out is kept beside the nodes.
     """
     settles = shared.source_settling_until is not None
-    if settles or any(group.settling for group in nodes.groups):
+    if settles or nodes.settles:
         return _judged(shared, nodes, under)
     key = _key(shared, under)
     known = nodes.memory.get(key)
@@ -215,13 +215,14 @@ class _Judge:
         self._under = under
         self._away = away
         self._known: dict[object, tuple[Obstacle, ...]] = {}
-        self.room = nodes.room(own.requests)
-        each = own.selectors or own.affinity is not None or own.topologies
-        self.asked_each = {
-            group.number
-            for group in nodes.groups
-            if each or group.settling or self.room[group.number].too_small
-        }
+        rooms = nodes.rooms(own.requests)
+        self.room = rooms.of_group
+        self.asked_each: Collection[int] = rooms.too_small
+        if own.selectors or own.affinity is not None or own.topologies:
+            self.asked_each = range(len(nodes.groups))
+        elif nodes.settles:
+            settling = (group.number for group in nodes.groups if group.settling)
+            self.asked_each = rooms.too_small.union(settling)
 
     def parted(
         self, group: NodeGroup, base: tuple[Obstacle, ...], *, with_room: bool

@@ -18,6 +18,7 @@ LONGEST_NAME = 80
 NAMES = 4
 LABELS = 4
 CLAUSES = 6
+NO_KUBEVIRT = "does not run KubeVirt"
 
 _SOURCE = {
     Origin.VM: "the VM asks for it",
@@ -79,7 +80,7 @@ def parts_named(parts: Sequence[Part], *, by_name: bool = True) -> str:
 def phrase(obstacle: Obstacle) -> str:
     """Return an obstacle as a person reads it, labels first and their origin behind them."""
     if obstacle.code is Code.PASSTHROUGH_CPU and obstacle.kind is Kind.RISK:
-        return f"has another CPU than the source (it lacks {listed(obstacle.missing, LABELS)})"
+        return f"has another CPU than the source, without {listed(obstacle.missing, LABELS)}"
     if obstacle.code in _IN_OWN_WORDS:
         return escaped(obstacle.detail, LONGEST_WARNING)
     why = _SOURCE[obstacle.origin]
@@ -119,16 +120,21 @@ def clauses(
     Nodes that do not run KubeVirt are one clause, whatever else they lack.
     """
     told: dict[tuple[str, ...], list[Part]] = {}
+    away: list[Part] = []
     for part in sorted(parts, key=_weight):
         reasons = [o for o in part.obstacles if o.kind in kinds]
-        away = [o for o in reasons if o.code is Code.NO_KUBEVIRT]
-        words = phrases(away or reasons)
-        if words:
-            told.setdefault(words, []).append(part)
-    return tuple(
+        if any(o.code is Code.NO_KUBEVIRT for o in reasons):
+            away.append(part)
+        elif reasons:
+            told.setdefault(phrases(reasons), []).append(part)
+    found = [
         f"{parts_named(alike, by_name=by_name)} {_verb(words, sum(p.count for p in alike))}"
         for words, alike in told.items()
-    )
+    ]
+    if away:
+        count = sum(part.count for part in away)
+        found.append(f"{parts_named(away, by_name=False)} {_verb((NO_KUBEVIRT,), count)}")
+    return tuple(found)
 
 
 _PLURAL = {"lacks": "lack", "has": "have", "is": "are", "does": "do", "needs": "need"}

@@ -13,6 +13,7 @@ from webhook.policy.configuration import (
     Configuration,
     DeadlineMode,
     DeadlineSettings,
+    FirstBoot,
     WhenBlind,
 )
 from webhook.policy.explaining import nearest
@@ -55,6 +56,7 @@ def check(configuration: Configuration) -> list[Finding]:
             for finding in _rule(rule, settings, configuration.max_mode)
         ),
         *_cpu_model(configuration),
+        *_first_boot(configuration),
         *_deadline(configuration),
         *_exempt(configuration),
         *_override(configuration),
@@ -123,6 +125,16 @@ def _cpu_model(configuration: Configuration) -> Iterator[Finding]:
     if model != KUBEVIRT_MODEL and strongest is not Mode.ENFORCE:
         message = f"is never set: the rule cpu-model-default is at most `{strongest}`"
         yield Finding(Level.WARNING, path, message)
+
+
+def _first_boot(configuration: Configuration) -> Iterator[Finding]:
+    if configuration.first_boot is FirstBoot.PREFER_MIGRATABLE:
+        yield Finding(
+            Level.WARNING,
+            "firstBoot",
+            "prefer-migratable has no effect yet: this version does not touch the pods of a first "
+            "boot; set cpuModel.default to a model that all nodes can run instead",
+        )
 
 
 def _deadline(configuration: Configuration) -> Iterator[Finding]:

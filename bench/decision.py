@@ -1,0 +1,139 @@
+"""The time of one decision about a migration, at 5, 500 and 5,000 nodes of 24 CPU types."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sample.clusters import cluster, kind_of
+
+from webhook.model.obstacles import PASSING_TAINTS
+from webhook.model.placement import assess
+from webhook.policy.configuration import Configuration
+from webhook.review.answer import VALIDATE, Answerer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from webhook.model.snapshot import Snapshot
+    from webhook.model.virtual_machine import VirtualMachineInstance
+
+SIZES = (5, 500, 5_000)
+VMS_A_NODE = 2
+VMS_TRIED = 30
+ROUNDS = 15
+TARGET = 1.5
+
+
+def _vms(snapshot: Snapshot) -> dict[str, list[VirtualMachineInstance]]:
+    """Return VMs to ask about, by what they demand; at every size on the same CPU types."""
+    kinds = {kind_of(index) for index in range(SIZES[0])}
+    plain = [
+        vmi
+        for vmi in snapshot.vmis.values()
+        if not (vmi.affinity or vmi.node_selector or vmi.conditions or vmi.cpu_features)
+        and kind_of(int(vmi.node_name[len("node-") :])) in kinds
+    ]
+    found = {
+        "host-model": [v for v in plain if v.cpu_model == "host-model"],
+        "named model": [v for v in plain if not v.cpu_model.startswith("host-")],
+    }
+    return {name: several[:VMS_TRIED] for name, several in found.items()}
+
+
+def _review(vmi: VirtualMachineInstance) -> bytes:
+    kind = {"group": "kubevirt.io", "version": "v1", "kind": "VirtualMachineInstanceMigration"}
+    request = {
+        "uid": "8f7acb8c-f067-4f93-a57f-c43314bbcef7",
+        "kind": kind,
+        "resource": {**kind, "resource": "virtualmachineinstancemigrations"},
+        "name": "bench",
+        "namespace": vmi.namespace,
+        "operation": "CREATE",
+        "userInfo": {"username": "bench", "groups": ["system:authenticated"]},
+        "object": {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachineInstanceMigration",
+            "metadata": {"name": "bench", "namespace": vmi.namespace},
+            "spec": {"vmiName": vmi.name},
+        },
+        "oldObject": None,
+        "dryRun": False,
+    }
+    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+    return json.dumps(review).encode()
+
+
+def _model(snapshot: Snapshot, vmi: VirtualMachineInstance) -> Callable[[], object]:
+    def decide() -> object:
+        demanded = snapshot.requirements(vmi)
+        under = snapshot.conditions(demanded, PASSING_TAINTS, None)
+        found = assess(demanded, snapshot.nodes, under)
+        return found.possible, found.fits_somewhere
+
+    return decide
+
+
+def _answer(snapshot: Snapshot, vmi: VirtualMachineInstance) -> Callable[[], object]:
+    configuration, body = Configuration(), _review(vmi)
+    numbers = itertools.count()
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def new_id() -> str:
+        return f"0190a5b2-0000-7000-8000-{next(numbers):012x}"
+
+    answerer = Answerer(lambda: snapshot, lambda: configuration, lambda: moment, new_id)
+    assert b'"uid":"8f7acb8c' in answerer.answer(VALIDATE, body).replace(b": ", b":")
+    return lambda: answerer.answer(VALIDATE, body)
+
+
+def _seconds(ask: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    ask()
+    return time.perf_counter() - began
+
+
+def _first(snapshot: Snapshot, asks: list[Callable[[], object]]) -> float:
+    """Return the median time of a decision when nothing is remembered of earlier ones."""
+    times = []
+    for ask in asks:
+        snapshot.nodes.memory.clear()
+        times.append(_seconds(ask))
+    return statistics.median(times)
+
+
+def main() -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    snapshots = {nodes: cluster(nodes, max(nodes * VMS_A_NODE, 100)) for nodes in SIZES}
+    columns = "".join(f"{f'{n:,} nodes':>14}" for n in SIZES)
+    print(f"  {'microseconds, median':<62}{columns}{'growth':>9}")
+    worst = 0.0
+    for what, make in (("requirements and assessment", _model), ("a review answered", _answer)):
+        for name in ("host-model", "named model"):
+            asked = {n: [make(s, vmi) for vmi in _vms(s)[name]] for n, s in snapshots.items()}
+            first = {n: _first(snapshots[n], asks) for n, asks in asked.items()}
+            times: dict[int, list[float]] = {n: [] for n in SIZES}
+            # The sizes take turns, so that whatever slows the machine down slows all of them.
+            for _ in range(ROUNDS):
+                for nodes, asks in asked.items():
+                    times[nodes] += map(_seconds, asks)
+            typical = {n: statistics.median(several) for n, several in times.items()}
+            for when, found in (("first of its kind", first), ("again", typical)):
+                growth = found[SIZES[-1]] / found[SIZES[0]]
+                if make is _answer and when == "again":
+                    worst = max(worst, growth)
+                row = "".join(f"{found[n] * 1e6:>14,.0f}" for n in SIZES)
+                print(f"  {f'{what}, {name}, {when}':<62}{row}{growth:>8.2f}x")
+    print(
+        f"  growth of a review answered, {SIZES[0]} to {SIZES[-1]:,} nodes: {worst:.2f}x "
+        f"(target: at most {TARGET}x)"
+    )
+
+
+if __name__ == "__main__":
+    main()

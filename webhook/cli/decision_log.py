@@ -1,0 +1,87 @@
+"""Decisions as lines of JSON on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from webhook.review.decision import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from webhook.review.admission import Review
+    from webhook.review.decision import Decision
+
+KEPT = frozenset(
+    {
+        Outcome.REFUSED,
+        Outcome.OVERRIDDEN,
+        Outcome.EXEMPT,
+        Outcome.BLIND,
+        Outcome.WARNED,
+        Outcome.AUDITED,
+        Outcome.CHANGED,
+    }
+)
+LONGEST_VALUE = 253
+LONGEST_TEXT = 1000
+MOST_WARNINGS = 16
+
+
+class DecisionLog:
+    """Writes one line for each decision that is kept: who asked for what, and what came of it.
+
+    The object itself is never written; it may hold secrets, such as cloud-init data. Values are
+    capped, and JSON escapes what could break a line.
+    """
+
+    def __init__(self, clock: Callable[[], datetime], stream: TextIO | None = None) -> None:
+        """Write to a stream; without one to stderr."""
+        self._clock = clock
+        self._stream = stream if stream is not None else sys.stderr
+
+    def write(self, review: Review, decision: Decision) -> None:
+        """Write a decision, if it is one that is kept."""
+        if decision.outcome not in KEPT:
+            return
+        text = json.dumps(self._line(review, decision)) + "\n"
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:
+            # A log that cannot be written must not turn a review into a failure.
+            return
+
+    def _line(self, review: Review, decision: Decision) -> dict[str, object]:
+        line: dict[str, object] = {
+            "time": self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": "info",
+            "message": "decision",
+            "decision": decision.decision_id,
+            "outcome": decision.outcome.value,
+            "allowed": decision.allowed,
+            "operation": _capped(review.operation),
+            "kind": _capped(review.kind),
+            "namespace": _capped(review.namespace),
+            "name": _capped(review.name),
+            "user": _capped(review.username),
+            "origin": decision.origin,
+            "via": decision.via,
+            "dryRun": review.dry_run,
+            "rules": [
+                {"rule": r.rule.value, "mode": r.mode.value, "outcome": r.outcome.value}
+                for r in decision.rules
+            ],
+            "text": _capped(decision.message, LONGEST_TEXT),
+            "warnings": [_capped(w, LONGEST_TEXT) for w in decision.warnings[:MOST_WARNINGS]],
+        }
+        if decision.overridden_by:
+            line["overriddenBy"] = _capped(decision.overridden_by)
+        return line
+
+
+def _capped(text: str, longest: int = LONGEST_VALUE) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

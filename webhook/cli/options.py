@@ -1,0 +1,96 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from webhook.cli.printing import Form
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# A string, because argparse's own class cannot be subscripted when the program runs.
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Run: TypeAlias = "Callable[[argparse.Namespace], int]"
+
+
+def add_command(
+    commands: Commands, name: str, run: Run, *, about: str, description: str, examples: str
+) -> argparse.ArgumentParser:
+    """Add a command.
+
+    Args:
+        commands: The program's commands.
+        name: Its name.
+        run: What it does; returns the exit status.
+        about: A few words, for the list of commands.
+        description: What it does, in full.
+        examples: Lines for the end of its help; ``%(prog)s`` is the command.
+    """
+    lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
+    parser = commands.add_parser(
+        name,
+        help=about,
+        description=description,
+        epilog=f"examples:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_inventory(parser: argparse.ArgumentParser, *, what: str = "the cluster's facts") -> None:
+    """Add ``--inventory``."""
+    parser.add_argument(
+        "--inventory",
+        metavar="PATH",
+        type=Path,
+        action="append",
+        default=[],
+        help=f"{what}: a file or folder of YAML or JSON as kubectl prints it, - for stdin; "
+        "can be given several times",
+    )
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config``."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="the guard's configuration; without it every setting has its default",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Add ``-o``."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FORM",
+        type=Form,
+        choices=list(Form),
+        default=Form.TABLE,
+        help="table, json or yaml (default: table)",
+    )
+
+
+def moment(text: str) -> datetime:
+    """Read a time in RFC 3339.
+
+    Raises:
+        ArgumentTypeError: It is none, or has no time zone.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time in RFC 3339, such as 2026-03-01T12:00:00Z"
+        )
+    return found.astimezone(UTC)
