@@ -114,6 +114,7 @@ class _Starts:
         self._fleet = fleet
         self._snapshot = fleet.snapshot
         self._verdicts: dict[Hashable, tuple[Verdict, bool]] = {}
+        self._vendors: dict[Hashable, tuple[str, ...]] = {}
 
     def verdict(self, vmi: VirtualMachineInstance, model: str) -> tuple[Verdict, bool]:
         """Return the worst verdict over the nodes that could run a fresh start, and if any can."""
@@ -121,7 +122,8 @@ class _Starts:
         key, judged = self._fleet.judged(fresh, Source())
         known = self._verdicts.get(key)
         if known is None:
-            known = self._verdicts[key] = self._worst(fresh, judged.prospects.every_possible())
+            known = self._worst(fresh, judged.prospects.every_possible())
+            self._verdicts[key] = known
         return known
 
     def _worst(
@@ -140,8 +142,10 @@ class _Starts:
         found: dict[Hashable, list[Node]] = {}
         for name in names:
             node = self._snapshot.nodes.by_name[name]
-            vendors = tuple(labels.names(node.labels, labels.CPU_VENDOR))
-            key = self._fleet.kind(name) if by_cpu else vendors
+            kind = self._fleet.kind(name)
+            if kind not in self._vendors:
+                self._vendors[kind] = tuple(labels.names(node.labels, labels.CPU_VENDOR))
+            key = kind if by_cpu else self._vendors[kind]
             found.setdefault(key, []).append(node)
         return found
 

@@ -8,7 +8,11 @@ from webhook.model import fields
 from webhook.model.baseline import newest_common
 from webhook.model.cpu import EffectiveModel, architecture, effective_model
 from webhook.model.labels import CREATE_MIGRATION_TARGET
-from webhook.model.virtual_machine import HOST_MODEL, VirtualMachineInstance
+from webhook.model.virtual_machine import (
+    HOST_MODEL,
+    HOST_PASSTHROUGH,
+    VirtualMachineInstance,
+)
 from webhook.policy.configuration import COMMON_MODEL, KUBEVIRT_MODEL
 from webhook.policy.rules import Mode, Rule
 from webhook.review import requester
@@ -69,11 +73,22 @@ def validate_created(case: Case) -> None:
 
 
 def _model_of(case: Case, vmi: VirtualMachineInstance) -> EffectiveModel:
+    default = _default_of(case, vmi)
+    if not vmi.cpu_model:
+        return default
+    told = EffectiveModel(
+        vmi.annotations.get(CPU_MODEL, ""), vmi.annotations.get(CPU_MODEL_SOURCE, "")
+    )
+    if told == default and told.model == vmi.cpu_model:
+        # The guard's own doing, seen a second time.
+        return told
+    return EffectiveModel(vmi.cpu_model, _who_named_it(case, vmi))
+
+
+def _default_of(case: Case, vmi: VirtualMachineInstance) -> EffectiveModel:
     snapshot = case.snapshot
-    if vmi.cpu_model:
-        return EffectiveModel(vmi.cpu_model, _who_named_it(case, vmi))
     if architecture(vmi, snapshot.kubevirt) == ARM64:
-        return effective_model(vmi, snapshot.kubevirt)
+        return EffectiveModel(HOST_PASSTHROUGH, "architecture")
     if _preset(case, vmi):
         return EffectiveModel("", "preset")
     wanted = case.configuration.cpu_model.default
