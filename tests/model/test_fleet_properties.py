@@ -73,7 +73,7 @@ def _other_pods(kind, key):
     return {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
 
 
-AFFINITIES = (
+AFFINITIES: tuple[dict[str, object], ...] = (
     {},
     {},
     _expressions(ZONE, "In", "east"),
@@ -87,7 +87,12 @@ AFFINITIES = (
 @st.composite
 def guests(draw):
     """Draw what a VM asks for; several VMs of one cluster ask for the same."""
-    features = ([], [], [{"name": "vmx"}], [{"name": "avx", "policy": "forbid"}])
+    features: tuple[list[dict[str, str]], ...] = (
+        [],
+        [],
+        [{"name": "vmx"}],
+        [{"name": "avx", "policy": "forbid"}],
+    )
     return {
         "model": draw(st.sampled_from(("host-model", "host-model", "host-passthrough", *MODELS))),
         "features": draw(st.sampled_from(features)),
@@ -217,7 +222,9 @@ def one_by_one(snapshot, vmi, draining):
         return "blocked", [], [("blocked", [], [])]
     demanded = snapshot.requirements(vmi)
     under = snapshot.conditions(demanded, PASSING_TAINTS, NOW)
-    targets, waiting, reasons = [], [], {}
+    targets: list[str] = []
+    waiting: list[str] = []
+    reasons: dict[str, tuple[list[str], set[str]]] = {}
     for name in sorted(snapshot.nodes.by_name.keys() - {vmi.node_name}):
         found = assess_one(demanded, snapshot.nodes.by_name[name], snapshot.nodes, under)
         if fits(found):
@@ -251,7 +258,7 @@ def test_a_forecast_is_what_asking_vm_by_vm_and_node_by_node_gives(snapshot, dra
     assert [vm.vm for vm in found.vms] == sorted(
         key for key, vmi in snapshot.vmis.items() if not vmi.final
     )
-    staying = {name: [] for name in sorted(snapshot.nodes.by_name)}
+    staying: dict[str, list[str]] = {name: [] for name in sorted(snapshot.nodes.by_name)}
     for vm in found.vms:
         vmi = snapshot.vmis[vm.vm]
         verdict, targets, reasons = one_by_one(snapshot, vmi, draining)

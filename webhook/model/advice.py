@@ -261,6 +261,8 @@ def _one_step(assessment: Assessment, *, by_name: bool) -> str:
     for part in assessment.others:
         firm = [o for o in part.obstacles if o.kind is Kind.LASTING]
         codes = {o.code for o in firm}
+        if any(label.startswith(labels.HOSTNAME) for o in firm for label in o.missing):
+            continue
         if len(codes) != 1 or (step := _STEPS.get(firm[0].code)) is None:
             continue
         what = ", ".join(dict.fromkeys(w for o in firm for w in (*o.missing, *o.present)))

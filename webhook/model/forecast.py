@@ -53,21 +53,21 @@ class Prospects:
     Each VM leaves its own node out. The lists are made when somebody asks for them.
     """
 
-    __slots__ = ("_assessment", "_draining", "_reasons", "_targets", "_waiting")
+    __slots__ = ("_assessment", "_draining", "_open", "_reasons", "_targets", "_waiting")
 
     def __init__(self, assessment: Assessment, draining: frozenset[str]) -> None:
         """Take an assessment without a source, and the nodes that are no targets."""
         self._assessment = assessment
         self._draining = draining
+        self._open = sum(part.count for part in assessment.parts if part.fits)
         self._targets: tuple[str, ...] | None = None
         self._waiting: tuple[str, ...] | None = None
         self._reasons: tuple[Reason, ...] | None = None
 
     def verdict(self, own: str) -> Verdict:
         """Return the verdict on a VM that runs on a node, "" where it runs nowhere."""
-        open_nodes = sum(part.count for part in self._assessment.parts if part.fits)
         # The lists need not be made where more are open than could be left out.
-        if open_nodes - len(self._draining) - 1 > 1:
+        if self._open - len(self._draining) - 1 > 1:
             return Verdict.MOVABLE
         targets = len(without(self.every_target(), own))
         return Verdict.of(targets, len(without(self._later(), own)))

@@ -90,21 +90,23 @@ class Obstacle:
 
 def collect(found: Iterable[Obstacle]) -> tuple[Obstacle, ...]:
     """Put obstacles in reading order; those of one code, kind and origin become one."""
-    merged: dict[tuple[int, int, str], Obstacle] = {}
+    alike: dict[tuple[int, int, str], list[Obstacle]] = {}
     for obstacle in found:
         key = (_KIND_RANK[obstacle.kind], _RANK[obstacle.code], obstacle.origin.value)
-        known = merged.get(key)
-        if known is None:
-            merged[key] = obstacle
-        else:
-            details = [d for d in (known.detail, obstacle.detail) if d]
-            merged[key] = replace(
-                known,
-                missing=tuple(sorted({*known.missing, *obstacle.missing})),
-                present=tuple(sorted({*known.present, *obstacle.present})),
-                detail="; ".join(dict.fromkeys(details)),
-            )
-    return tuple(merged[key] for key in sorted(merged))
+        alike.setdefault(key, []).append(obstacle)
+    return tuple(_merged(alike[key]) for key in sorted(alike))
+
+
+def _merged(several: list[Obstacle]) -> Obstacle:
+    """Make one obstacle of several; whatever their order, it comes out the same."""
+    if len(several) == 1:
+        return several[0]
+    return replace(
+        several[0],
+        missing=tuple(sorted({label for obstacle in several for label in obstacle.missing})),
+        present=tuple(sorted({label for obstacle in several for label in obstacle.present})),
+        detail="; ".join(sorted({part for o in several for part in o.detail.split("; ") if part})),
+    )
 
 
 def lasting(found: Iterable[Obstacle]) -> bool:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from webhook.model import fields, labels
 from webhook.model.kubevirt import KubeVirt
 from webhook.model.migration import RuntimeClass, Source
+from webhook.model.neighbours import Neighbours
 from webhook.model.node_groups import NodeGroups
 from webhook.model.placement import Conditions
-from webhook.model.pod_affinity import Domains, PodTerm, domains, read_pod_terms
+from webhook.model.pod_affinity import PodTerm, read_pod_terms
 from webhook.model.rendering import requirements
 from webhook.model.storage import not_judged, topologies
 
@@ -64,6 +65,12 @@ class Snapshot:
     all_pods: bool = False
     stale: tuple[str, ...] = ()
     repelling: tuple[tuple[LauncherPod, PodTerm], ...] = ()
+    neighbours: Neighbours = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Put the pods where they can be asked about; nothing is looked at yet."""
+        around = Neighbours(self.pods, self.nodes.by_name, self.namespaces, self.repelling)
+        object.__setattr__(self, "neighbours", around)
 
     def blind(self) -> str:
         """Say why the facts do not bear a decision, "" where they do."""
@@ -123,31 +130,11 @@ class Snapshot:
         return Conditions(
             passing_taints=(*passing_taints, drain),
             now=now,
-            domains=self._domains(demanded) if demanded.pod_terms or self.repelling else (),
+            domains=self.neighbours.domains(
+                demanded.pod_terms, demanded.namespace, demanded.vmi_labels
+            ),
             all_pods=self.all_pods,
         )
-
-    def _domains(self, demanded: Requirements) -> tuple[Domains, ...]:
-        everyone = [pod for pods in self.pods.values() for pod in pods]
-        found = [
-            domains(
-                term,
-                demanded.namespace,
-                demanded.vmi_labels,
-                everyone,
-                self.nodes.by_name,
-                self.namespaces,
-            )
-            for term in demanded.pod_terms
-        ]
-        here = self.namespaces.get(demanded.namespace, {})
-        for pod, term in self.repelling:
-            node = self.nodes.by_name.get(pod.node_name)
-            if node and term.selects(demanded.namespace, demanded.vmi_labels, here):
-                at = node.labels.get(term.topology_key)
-                if at is not None:
-                    found.append(Domains(term, frozenset((at,)), bootstrap=False))
-        return tuple(found)
 
 
 def repelling_terms(
