@@ -70,6 +70,7 @@ def test_a_source_without_host_model_label_is_refused_and_named() -> None:
     decision = Cluster(node("a", ""), node("b", "XYZ"), vmi(), launcher()).ask(migration())
     assert decision.outcome == "refused"
     assert '"a" has no label host-model-cpu.node.kubevirt.io/' in decision.message
+    assert 'See that virt-handler runs on node "a"' in decision.message
 
 
 def test_the_same_source_does_not_matter_for_a_named_model() -> None:
@@ -238,7 +239,9 @@ def test_another_scheduler_is_not_foretold_by_taints() -> None:
     tainted["spec"] = {"taints": [{"key": "dedicated", "effect": "NoSchedule"}]}
     objects = (node("a"), tainted, launcher())
     assert Cluster(*objects, vmi()).ask(migration()).outcome == "refused"
-    assert Cluster(*objects, vmi(schedulerName="mine")).ask(migration()).outcome == "warned"
+    warned = Cluster(*objects, vmi(schedulerName="mine")).ask(migration())
+    assert warned.outcome == "warned"
+    assert any('another scheduler decides, "mine"' in text for text in warned.warnings)
 
 
 def test_nodes_are_counted_and_not_named_where_the_settings_say_so() -> None:
@@ -263,3 +266,13 @@ def test_hostile_text_is_capped_and_escaped() -> None:
     assert decision.outcome == "refused"
     assert decision.message.isprintable()
     assert len(decision.message) <= 1000
+
+
+def test_a_vmi_without_memory_gets_no_deadline_and_one_warning_says_why() -> None:
+    guest = vmi()
+    guest["spec"]["domain"].pop("memory")
+    forged = {"migration-guard.io/completion-deadline": "2099-01-01T00:00:00Z"}
+    cluster = Cluster(node("a"), node("b"), guest, launcher())
+    decision = cluster.ask(migration(**forged))
+    assert notes_of(cluster.after)["migration-guard.io/completion-deadline"] == ""
+    assert [text for text in decision.warnings if "no completion deadline" in text]

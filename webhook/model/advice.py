@@ -66,6 +66,7 @@ def advice_for(
     if not assessment.others:
         return "Add a node that can run it."
     said = [
+        _label_source(demanded),
         _drop_added_vendor(demanded, snapshot, conditions),
         _one_step(assessment, by_name=by_name),
     ]
@@ -73,6 +74,15 @@ def advice_for(
         said.append(_named_model(vmi, snapshot, conditions))
         said.append(_restart(vmi, snapshot, demanded, conditions))
     return " ".join(text for text in said if text)
+
+
+def _label_source(demanded: Requirements) -> str:
+    if all(o.code is not Code.SOURCE_CPU_UNKNOWN for o in demanded.everywhere):
+        return ""
+    return (
+        f'See that virt-handler runs on node "{escaped(demanded.source_node)}": '
+        "it writes that label every few minutes."
+    )
 
 
 def _by_cpu(part: Part) -> bool:

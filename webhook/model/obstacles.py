@@ -35,6 +35,7 @@ _CORDON = Taint(UNSCHEDULABLE_TAINT, "", "NoSchedule")
 NOT_READY_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 # virt-controller tolerates this much: pkg/virt-controller/watch/topology/tsc.go.
 TSC_TOLERANCE_PPM = 250
+TOLD_FEATURES = 4
 _LABEL_CODES = frozenset(
     {
         Code.ARCHITECTURE,
@@ -122,8 +123,15 @@ def _label_obstacles(requirements: Requirements, node: Node) -> Iterator[Obstacl
         # Such a node has none of KubeVirt's labels: to list them says nothing more.
         yield _no_kubevirt()
         missing = frozenset(pair for pair in missing if not _belongs_to_kubevirt(pair[0]))
+    features: dict[Origin, list[str]] = {}
     for key, _ in missing:
-        yield _unmet(requirements.selectors[key], node)
+        selector = requirements.selectors[key]
+        if selector.code is Code.CPU_FEATURE and selector.certain:
+            features.setdefault(selector.origin, []).append(labels.short(key, selector.value))
+        else:
+            yield _unmet(selector, node)
+    for origin, lacking in features.items():
+        yield _features(origin, sorted(lacking))
     for choice in requirements.any_of:
         if runs_kubevirt and not any(node.labels.get(key) == "true" for key in choice.keys):
             wanted = " or ".join(choice.keys)
@@ -165,6 +173,15 @@ def _no_kubevirt() -> Obstacle:
         Origin.KUBEVIRT,
         missing=(labels.SCHEDULABLE,),
         detail="does not run KubeVirt",
+    )
+
+
+def _features(origin: Origin, lacking: list[str]) -> Obstacle:
+    """Make one obstacle of all CPU features at once: another CPU lacks dozens of them."""
+    more = len(lacking) - TOLD_FEATURES
+    told = ", ".join(lacking[:TOLD_FEATURES]) + (f" and {more} more" if more > 0 else "")
+    return Obstacle(
+        Code.CPU_FEATURE, Kind.LASTING, origin, missing=tuple(lacking), detail=f"needs {told}"
     )
 
 

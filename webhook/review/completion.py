@@ -15,9 +15,15 @@ from webhook.model.deadline import (
 from webhook.model.migration import matching_policy
 from webhook.policy.configuration import DeadlineMode
 from webhook.policy.rules import Mode, Rule
-from webhook.review.annotations import COMPLETION_BASIS, COMPLETION_DEADLINE, COMPLETION_TIMEOUT
+from webhook.review.annotations import (
+    COMPLETION,
+    COMPLETION_BASIS,
+    COMPLETION_DEADLINE,
+    COMPLETION_TIMEOUT,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from webhook.model.snapshot import Snapshot
@@ -62,7 +68,8 @@ def annotate_completion(case: Case, vmi: VirtualMachineInstance) -> None:
         return
     deadline = deadline_of(vmi, case.snapshot, case.configuration)
     if deadline is None:
-        case.passed(rule)
+        case.passed(rule, NO_MEMORY)
+        _write(case, {})
         return
     what = f"{deadline.seconds} s allowed ({deadline.basis})"
     if case.mode(rule) is not Mode.ENFORCE:
@@ -72,6 +79,21 @@ def annotate_completion(case: Case, vmi: VirtualMachineInstance) -> None:
     if deadline.seconds:
         ends = case.now + timedelta(seconds=deadline.seconds)
         values[COMPLETION_DEADLINE] = timestamp(ends)
-    for key, value in sorted(values.items()):
-        case.patch.set(("metadata", "annotations", key), value)
+    _write(case, values)
     case.changed(rule, what)
+
+
+def _write(case: Case, values: Mapping[str, str]) -> None:
+    """Write the annotations; one that stands there and has no value now is emptied, as forged."""
+    for key in COMPLETION:
+        at = ("metadata", "annotations", key)
+        if key in values or case.patch.get(*at):
+            case.patch.set(at, values.get(key, ""))
+
+
+def tell_of_no_deadline(case: Case, vmi: VirtualMachineInstance) -> None:
+    """Say once, in the validating pass, why a migration has no deadline."""
+    if case.mode(Rule.COMPLETION_DEADLINE) is Mode.OFF:
+        return
+    if deadline_of(vmi, case.snapshot, case.configuration) is None:
+        case.warn(NO_MEMORY)

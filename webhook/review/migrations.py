@@ -19,7 +19,7 @@ from webhook.policy.rules import Mode, Rule
 from webhook.review import requester
 from webhook.review.admission import in_namespace
 from webhook.review.annotations import DECISION, OVERRIDE_BY, PROTECTED
-from webhook.review.completion import annotate_completion
+from webhook.review.completion import annotate_completion, tell_of_no_deadline
 from webhook.review.decision import Outcome
 from webhook.review.ids import is_decision_id
 from webhook.review.judgement import Judged, judge, message, rules_asked
@@ -58,6 +58,7 @@ def validate_created(case: Case) -> None:
         return
     if case.override.ignored:
         case.warn(case.override.ignored)
+    tell_of_no_deadline(case, vmi)
     if migration.decentralized:
         case.passed(Rule.INCOMPATIBLE_TARGET, "decentralized migration: nodes are not judged")
         case.conclude_as(Outcome.ALLOWED)
@@ -187,6 +188,12 @@ def _tell(case: Case, judged: Judged) -> None:
             left_out = sorted(judged.demanded.additions)
             if left_out:
                 case.warn(f"not added, because no node would be left: {listed(left_out)}")
+    scheduler = judged.demanded.foreign_scheduler
+    if scheduler and verdict.rule is not None:
+        case.warn(
+            f'another scheduler decides, "{escaped(scheduler)}": '
+            "what it makes of taints, room and volumes is not known"
+        )
     for lost in judged.demanded.overridden:
         case.warn(
             f"addedNodeSelector {escaped(lost.key)}={escaped(lost.asked)} has no effect: "
