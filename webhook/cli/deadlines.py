@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from webhook.model import quantity
 from webhook.model.deadline import GB, Data, guard_deadline, kubevirt_limit
+from webhook.model.fields import InvalidObject
 from webhook.model.virtual_machine import VirtualMachineInstance
 from webhook.policy.configuration import DeadlineMode
 from webhook.policy.findings import Finding, Level
@@ -33,10 +34,7 @@ def compare_with_kubevirt(configuration: Configuration, snapshot: Snapshot) -> l
     """Say where KubeVirt aborts a migration before the guard's deadline.
 
     One finding for the KubeVirt CR (or the version's default), and one for each MigrationPolicy
-    that sets a limit of its own.
-
-    Raises:
-        InvalidObject: The setting in the KubeVirt CR or a policy is no number.
+    that sets a limit of its own. A limit that is no number is a finding too.
     """
     if configuration.deadline.mode is not DeadlineMode.GUARD:
         return []
@@ -52,13 +50,17 @@ def _sooner(
     configuration: Configuration, snapshot: Snapshot, policy: MigrationPolicy | None
 ) -> Iterator[str]:
     per_gib = configuration.deadline.seconds_per_gib
-    limit = kubevirt_limit(_EXAMPLE, _DATA, snapshot.kubevirt, policy)
+    where = f'MigrationPolicy "{policy.name}"' if policy is not None else "the KubeVirt CR"
+    try:
+        limit = kubevirt_limit(_EXAMPLE, _DATA, snapshot.kubevirt, policy)
+    except InvalidObject as error:
+        yield f"cannot be compared with KubeVirt's own limit, because in {where} {error}"
+        return
     allowed = guard_deadline(_DATA, per_gib, limit).seconds
     if not 0 < limit.seconds < allowed:
         return
     # KubeVirt counts decimal GB, rounded up: so many seconds for each suffice at every size.
     needed = quantity.ceil(per_gib * GB / quantity.GIB)
-    where = f'MigrationPolicy "{policy.name}"' if policy is not None else "the KubeVirt CR"
     yield (
         f"the guard allows {allowed} s for {EXAMPLE_GIB} GiB, KubeVirt itself aborts after "
         f"{limit.seconds} s ({_SETTING} {limit.per_gib}, {limit.source}); set {_SETTING} to "

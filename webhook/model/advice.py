@@ -179,8 +179,13 @@ def _in_reach(judged: Assessment, snapshot: Snapshot, vendor: str) -> int:
     if not snapshot.kubevirt.does(VENDOR_GUARD) or len(set(of_node.values())) < FEWEST:
         return sum(part.count for part in parts)
     count = Counter(of_node.get(node.name, ()) for part in parts for node in part.nodes)
-    if any(number < FEWEST for number in count.values()):
-        return 0
+    of_vendor: Counter[str] = Counter()
+    for vendors, number in count.items():
+        of_vendor.update(dict.fromkeys(vendors, number))
+    for vendors in count:
+        # A node without vendor label demands none of its target.
+        if vendors and max(of_vendor[one] for one in vendors) < FEWEST:
+            return 0
     return sum(number for of, number in count.items() if not vendor or vendor in of)
 
 

@@ -161,8 +161,9 @@ def _facts(inventory: Inventory) -> str:
     if blind := inventory.snapshot.blind():
         words.append(f"warning: {blind}")
     if inventory.errors:
-        first = inventory.errors[0]
-        words.append(f"warning: {len(inventory.errors)} documents left out, first {first}")
+        count = len(inventory.errors)
+        what = "1 document" if count == 1 else f"{count} documents"
+        words.append(f"warning: {what} left out; the first: {inventory.errors[0]}")
     return "; ".join(words)
 
 
