@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from webhook.cli.printing import Cell, Styled
 from webhook.model.obstacle import Code, Kind, fits, lasting
-from webhook.model.wording import phrase
+from webhook.model.wording import phrase, phrases
 
 if TYPE_CHECKING:
     from webhook.model.node import Node
@@ -56,10 +56,6 @@ def _why(found: tuple[Obstacle, ...]) -> str:
     """Return what decides in words: what lasts where anything does, else all."""
     firm = [obstacle for obstacle in found if obstacle.kind is Kind.LASTING]
     alone = [o for o in firm if o.code in (Code.SAME_NODE, Code.NO_KUBEVIRT)]
-    words = [_said(obstacle) for obstacle in alone or firm or found]
-    return "; ".join(dict.fromkeys(words))
-
-
-def _said(obstacle: Obstacle) -> str:
-    text = phrase(obstacle)
-    return f"risk: {text}" if obstacle.kind is Kind.RISK else text
+    told = alone or firm or [o for o in found if o.kind is Kind.PASSING]
+    risks = [f"risk: {phrase(o)}" for o in found if o.kind is Kind.RISK and not firm]
+    return "; ".join((*phrases(told), *risks))
