@@ -71,6 +71,12 @@ class Metrics:
             ("rule", "mode", "outcome"),
             registry=self._registry,
         )
+        self._files = Gauge(
+            "migration_guard_file_taken_up",
+            "Whether the newest state of a file is in use: 0 where it is broken and the old holds.",
+            ("file",),
+            registry=self._registry,
+        )
         build = Gauge(
             "migration_guard_build_info",
             "Always 1; the labels say what is running.",
@@ -103,6 +109,10 @@ class Metrics:
             mode if mode in _MODES else OTHER,
             outcome if outcome in _OUTCOMES else OTHER,
         ).inc()
+
+    def note_file(self, file: str, *, taken_up: bool) -> None:
+        """Note whether the newest state of a file is in use; ``file`` is one of a few names."""
+        self._files.labels(file).set(1 if taken_up else 0)
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format (see ``content_type``)."""

@@ -11,8 +11,9 @@ from webhook.cli.deadlines import compare_with_kubevirt
 from webhook.cli.decision_log import DecisionLog
 from webhook.cli.errors import CommandError
 from webhook.cli.ids import new_id
-from webhook.cli.loading import load_configuration, load_inventory, require_inventory, say_errors
+from webhook.cli.loading import load_configuration, require_inventory
 from webhook.cli.options import Commands, add_command, add_config, add_inventory
+from webhook.cli.served_files import ServedFiles
 from webhook.cluster.documents import STANDARD_INPUT
 from webhook.policy.checking import check
 from webhook.policy.findings import ConfigurationError, Level
@@ -106,23 +107,23 @@ def build(config: Path | None, paths: Sequence[Path]) -> Parts:
     from webhook.serving.readiness import Readiness
     from webhook.serving.server import Parts
 
+    readiness, metrics, log = Readiness(_clock), Metrics(), DecisionLog(_clock)
+
+    def tell(configuration: Configuration, inventory: Inventory) -> None:
+        report(readiness, configuration, config, inventory)
+
     try:
-        configuration = load_configuration(config)
-        inventory = load_inventory(paths)
+        files = ServedFiles(config, paths, readiness, metrics, tell)
     except (CommandError, ConfigurationError) as error:
         raise StartError(str(error)) from error
-    say_errors(inventory.errors)
-    readiness, metrics, log = Readiness(_clock), Metrics(), DecisionLog(_clock)
-    report(readiness, configuration, config, inventory)
 
     def keep(review: Review, decision: Decision) -> None:
         for result in decision.rules:
             metrics.count_decision(result.rule.value, result.mode.value, result.outcome.value)
         log.write(review, decision)
 
-    answerer = Answerer(
-        lambda: inventory.snapshot, lambda: configuration, _clock, new_id, on_decision=keep
-    )
+    answerer = Answerer(files.facts, files.configuration, _clock, new_id, on_decision=keep)
+    files.watch()
     return Parts(answerer.answer, readiness, metrics)
 
 
