@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
+import orjson
 import yaml
 
 if TYPE_CHECKING:
@@ -106,10 +107,13 @@ def emit(form: Form, value: Mapping[str, Any], table: Callable[[Screen], None]) 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print a value as JSON on stdout."""
     # Where the terminal's encoding lacks a character, JSON's own escape stands for it.
-    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    text = json.dumps(value, indent=2, ensure_ascii=not unicode, default=_plain)
-    # A lone surrogate, as a file of JSON can hold it, has no bytes in UTF-8.
-    if unicode and not _encodes(text):
+    if (sys.stdout.encoding or "").lower().replace("-", "") == "utf8":
+        try:
+            text = orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2).decode()
+        except orjson.JSONEncodeError:
+            # A lone surrogate, as a file of JSON can hold it, has no bytes in UTF-8.
+            text = json.dumps(value, indent=2, default=_plain)
+    else:
         text = json.dumps(value, indent=2, default=_plain)
     sys.stdout.write(text + "\n")
 
@@ -119,14 +123,6 @@ def say(text: str) -> None:
     line = " ".join(_shown(text).split(" "))
     sys.stderr.write(f"migration-guard: {line}\n")
     sys.stderr.flush()
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _console(stream: TextIO) -> Console:

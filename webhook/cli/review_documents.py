@@ -111,6 +111,28 @@ def joined(documents: Sequence[Document]) -> tuple[list[Document], list[Document
     return before, after
 
 
+def in_order(
+    of_inventory: Sequence[DocumentError], of_call: Sequence[DocumentError]
+) -> list[DocumentError]:
+    """Return all errors in the order of the documents, one for each document.
+
+    A manifest that joins the inventory is read twice; what the inventory says of it is kept,
+    because it names the object.
+    """
+    first: dict[str, DocumentError] = {}
+    for error in (*of_inventory, *of_call):
+        first.setdefault(error.document, error)
+    files: dict[str, int] = {}
+    for document in first:
+        files.setdefault(document.rpartition("#")[0] or document, len(files))
+
+    def place(error: DocumentError) -> tuple[int, int]:
+        file, _, index = error.document.rpartition("#")
+        return files[file or error.document], int(index) if file and index.isdecimal() else -1
+
+    return sorted(first.values(), key=place)
+
+
 def _kind(document: Document) -> object:
     return document.obj.get("kind")
 

@@ -20,7 +20,7 @@ from webhook.cli.options import (
     moment,
 )
 from webhook.cli.printing import emit
-from webhook.cli.review_documents import Submission, joined, submissions
+from webhook.cli.review_documents import Submission, in_order, joined, submissions
 from webhook.cli.review_report import Reviewed, print_report, to_json
 from webhook.cluster.documents import STANDARD_INPUT, DocumentError
 from webhook.model.fields import InvalidObject
@@ -112,8 +112,7 @@ def run(args: argparse.Namespace) -> int:
     inventory = load_inventory(args.inventory, before=before, after=after)
     now = args.now or datetime.now(UTC)
     reviewed, broken = _decide(asked.reviews, inventory.snapshot, configuration, now)
-    # A document of the call that joins the inventory is told once, not for each of both.
-    errors = list(dict.fromkeys((*inventory.errors, *asked.errors, *broken)))
+    errors = in_order(inventory.errors, (*asked.errors, *broken))
     if not reviewed and not errors:
         named = ", ".join(str(path) for path in args.filename)
         raise CommandError(f"nothing to review: {named} holds no object")

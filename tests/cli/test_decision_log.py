@@ -1,0 +1,75 @@
+"""The log of decisions: one line each, nothing of the object, nothing forged."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from webhook.cli.decision_log import KEPT, DecisionLog
+from webhook.policy.rules import Mode, Rule
+from webhook.review.admission import Review, review_of_object
+from webhook.review.decision import Decision, Outcome, RuleResult
+
+NOON = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
+
+
+def asked(username: str = "anna") -> Review:
+    obj = {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"volumes": [{"cloudInitNoCloud": {"userData": "password"}}]},
+    }
+    return review_of_object(obj, username=username)
+
+
+def decided(outcome: Outcome, message: str = "") -> Decision:
+    rule = RuleResult(Rule.UNKNOWN_CPU_MODEL, Mode.WARN, outcome)
+    allowed = outcome is not Outcome.REFUSED
+    return Decision(allowed, outcome, "id", message=message, rules=(rule,))
+
+
+def logged(review: Review, decision: Decision) -> str:
+    stream = io.StringIO()
+    DecisionLog(lambda: NOON, stream).write(review, decision)
+    return stream.getvalue()
+
+
+def test_a_line_says_who_asked_for_what_and_what_came_of_it() -> None:
+    line = json.loads(logged(asked(), decided(Outcome.REFUSED, "no node")))
+    assert line["time"] == "2026-11-26T12:00:00.000Z"
+    assert (line["user"], line["namespace"], line["name"]) == ("anna", "shop", "web")
+    assert (line["outcome"], line["allowed"], line["text"]) == ("refused", False, "no node")
+    assert line["rules"] == [{"rule": "unknown-cpu-model", "mode": "warn", "outcome": "refused"}]
+
+
+def test_the_object_is_never_written() -> None:
+    assert "password" not in logged(asked(), decided(Outcome.CHANGED))
+
+
+def test_a_forged_line_break_does_not_make_a_second_line() -> None:
+    text = logged(asked('anna\n{"level": "info"}\x1b[2J'), decided(Outcome.WARNED))
+    assert text.count("\n") == 1
+    assert text.isascii()
+    assert "\x1b" not in text
+
+
+def test_long_values_are_cut() -> None:
+    text = logged(asked("a" * 10_000), decided(Outcome.AUDITED, "b" * 10_000))
+    assert len(text) < 3_000
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_only_decisions_worth_keeping_are_written(outcome: Outcome) -> None:
+    assert bool(logged(asked(), decided(outcome))) is (outcome in KEPT)
+
+
+def test_a_log_that_cannot_be_written_does_not_fail_the_review() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    DecisionLog(lambda: NOON, Full()).write(asked(), decided(Outcome.REFUSED))

@@ -1,0 +1,55 @@
+"""The published schemas hold the very enums of the code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from webhook.cli.commands.candidates import MODEL_SOURCES
+from webhook.cli.commands.schema import OUTPUTS, output_schema
+from webhook.model.forecast import Verdict
+from webhook.model.obstacle import Code, Kind, Origin
+from webhook.policy.findings import Level
+from webhook.policy.rules import Mode, Rule
+from webhook.review.decision import Outcome
+
+
+def at(name: str, *path: str) -> set[str]:
+    found: Any = output_schema(name)
+    for step in path:
+        found = found["items" if step == "[]" else step]
+    return set(found["enum"])
+
+
+@pytest.mark.parametrize("name", ["review", "candidates"])
+def test_obstacles_have_every_code_kind_and_origin(name: str) -> None:
+    obstacle = ("$defs", "node", "properties", "obstacles", "[]", "properties")
+    assert at(name, *obstacle, "code") == set(Code)
+    assert at(name, *obstacle, "kind") == set(Kind)
+    assert at(name, *obstacle, "origin") == set(Origin)
+
+
+def test_a_review_has_every_outcome_rule_and_mode() -> None:
+    item = ("properties", "items", "[]", "properties")
+    rule = (*item, "rules", "[]", "properties")
+    assert at("review", *item, "outcome") == set(Outcome)
+    assert at("review", *rule, "outcome") == set(Outcome)
+    assert at("review", *rule, "rule") == set(Rule)
+    assert at("review", *rule, "mode") == {mode.value for mode in Mode}
+
+
+def test_a_forecast_has_every_verdict_and_reason() -> None:
+    vm = ("properties", "vms", "[]", "properties")
+    assert at("forecast", *vm, "verdict") == set(Verdict)
+    assert at("forecast", *vm, "reasons", "[]", "properties", "code") == {*Code, "blocked"}
+
+
+def test_candidates_and_check_config_have_theirs() -> None:
+    assert at("candidates", "properties", "cpuModelSource") == set(MODEL_SOURCES)
+    assert at("check-config", "properties", "findings", "[]", "properties", "level") == set(Level)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_every_schema_allows_fields_to_be_added(name: str) -> None:
+    assert "additionalProperties" not in str(output_schema(name))
