@@ -10,7 +10,7 @@ from collections import Counter
 
 from sample.clusters import cluster
 
-from webhook.model.fleet import forecast
+from webhook.model.forecasting import forecast
 from webhook.model.obstacles import PASSING_TAINTS
 
 NODES = 5_000

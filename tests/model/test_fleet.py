@@ -7,8 +7,8 @@ import json
 import pytest
 
 from webhook.model import labels
-from webhook.model.fleet import forecast
 from webhook.model.forecast import Verdict, to_json
+from webhook.model.forecasting import forecast
 from webhook.model.kubevirt import KubeVirt, Version
 from webhook.model.node import Node
 from webhook.model.node_groups import NodeGroups

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from webhook.model import labels
-from webhook.model.fleet import forecast
+from webhook.model.forecasting import forecast
 from webhook.model.kubevirt import KubeVirt, Version
 from webhook.model.migration import LauncherPod
 from webhook.model.node import Node, Taint

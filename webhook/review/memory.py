@@ -43,8 +43,13 @@ class RefusalMemory:
         while len(self._refusals) > self._most:
             self._refusals.popitem(last=False)
 
-    def claim(self, decision_id: str, obj: Hashable) -> bool:
-        """Tie an id to an object; False where it is known to belong to another one."""
+    def claim(self, decision_id: str, obj: Hashable, *, dry_run: bool = False) -> bool:
+        """Tie an id to an object; False where it is known to belong to another one.
+
+        A dry run asks only: it leaves nothing in memory.
+        """
+        if dry_run:
+            return self._objects.get(decision_id, obj) == obj
         known = self._objects.setdefault(decision_id, obj)
         self._objects.move_to_end(decision_id)
         while len(self._objects) > self._most:

@@ -148,7 +148,8 @@ def _take_id(case: Case, migration: Migration) -> None:
     """
     written = migration.annotations.get(DECISION, "")
     owner = (migration.namespace, migration.vmi_name)
-    if is_decision_id(written) and case.memory.claim(written, owner):
+    dry_run = case.review.dry_run
+    if is_decision_id(written) and case.memory.claim(written, owner, dry_run=dry_run):
         case.decision_id = written
 
 

@@ -66,7 +66,8 @@ def validate_created(case: Case) -> None:
     """Warn of a model that hardly any node can run."""
     vmi = VirtualMachineInstance.from_object(in_namespace(case.review))
     written = vmi.annotations.get(DECISION, "")
-    if is_decision_id(written) and case.memory.claim(written, ("VMI", vmi.namespace, vmi.name)):
+    owner, dry_run = ("VMI", vmi.namespace, vmi.name), case.review.dry_run
+    if is_decision_id(written) and case.memory.claim(written, owner, dry_run=dry_run):
         case.decision_id = written
     _tell_of_preset_and_fallback(case, vmi)
     tell_of_model(case, effective_model(vmi, case.snapshot.kubevirt).model, f"VM {vmi.key}")

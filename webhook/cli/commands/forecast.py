@@ -17,8 +17,8 @@ from webhook.cli.progress import Progress
 from webhook.cluster.documents import DocumentError, read
 from webhook.model import fields
 from webhook.model.fields import InvalidObject
-from webhook.model.fleet import forecast
 from webhook.model.forecast import Forecast, Verdict, to_json
+from webhook.model.forecasting import forecast
 from webhook.model.node import Node
 
 if TYPE_CHECKING:
