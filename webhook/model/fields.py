@@ -73,8 +73,14 @@ def strings(obj: object, *path: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def text(obj: object, *path: str) -> str:
-    """Return the string at a path, "" where there is none; numbers and booleans read as text."""
+def text(obj: object, *path: str, at: tuple[str, ...] = ()) -> str:
+    """Return the string at a path, "" where there is none; numbers and booleans read as text.
+
+    Args:
+        obj: Where the path starts.
+        path: The keys, from the outside in.
+        at: Where ``obj`` itself stands, for the error.
+    """
     found = _at(obj, path)
     if found is None:
         return ""
@@ -82,7 +88,7 @@ def text(obj: object, *path: str) -> str:
         return "true" if found else "false"
     if isinstance(found, str | int | float):
         return str(found)
-    raise InvalidObject(".".join(path), "a string is wanted here")
+    raise InvalidObject(".".join((*at, *path)), "a string is wanted here")
 
 
 def flag(obj: object, *path: str) -> bool | None:
@@ -103,9 +109,12 @@ def integer(obj: object, *path: str) -> int | None:
     if isinstance(found, bool) or not isinstance(found, int | float | str):
         raise InvalidObject(".".join(path), "a whole number is wanted here")
     try:
-        return int(found)
-    except ValueError:
-        raise InvalidObject(".".join(path), "a whole number is wanted here") from None
+        number = int(found)
+    except (ValueError, OverflowError):
+        number = None
+    if number is None or (isinstance(found, float) and number != found):
+        raise InvalidObject(".".join(path), "a whole number is wanted here")
+    return number
 
 
 def labels(obj: object, *path: str) -> Mapping[str, str]:
@@ -113,10 +122,8 @@ def labels(obj: object, *path: str) -> Mapping[str, str]:
 
     Values that YAML reads as a number or a boolean are taken as text.
     """
-    found = mapping(obj, *path)
-    for key, value in found.items():
-        if not isinstance(value, str):
-            return {str(k): text(found, k) for k in found}
-        if not isinstance(key, str):
-            return {str(k): text(found, k) for k in found}
-    return found
+    # YAML may give keys that are no strings, whatever the type says.
+    found: Mapping[Any, Any] = mapping(obj, *path)
+    if all(isinstance(key, str) and isinstance(value, str) for key, value in found.items()):
+        return found
+    return {str(key): text({str(key): value}, str(key), at=path) for key, value in found.items()}

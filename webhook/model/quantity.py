@@ -12,7 +12,9 @@ import re
 from fractions import Fraction
 
 _FORM = re.compile(
-    r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))(?:(?P<suffix>[numkMGTPE]|[KMGTPE]i)|[eE](?P<exp>[+-]?\d{1,3}))?"
+    r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))"
+    r"(?:(?P<suffix>[numkMGTPE]|[KMGTPE]i)|[eE](?P<exp>[+-]?\d{1,3}))?",
+    re.ASCII,
 )
 _SCALE = {
     "n": Fraction(1, 10**9),
@@ -32,6 +34,8 @@ _SCALE = {
     "Ei": Fraction(2**60),
 }
 _LONGEST = 64
+# "No quantity may represent a number greater than 2^63-1 in magnitude": larger ones are capped.
+_LARGEST = Fraction(2**63 - 1)
 
 GIB = 2**30
 
@@ -46,16 +50,15 @@ def parse(quantity: str | float) -> Fraction:
     Raises:
         InvalidQuantity: The text has none of the forms that Kubernetes accepts.
     """
-    written = str(quantity).strip()
+    written = str(quantity)
     form = _FORM.fullmatch(written) if len(written) <= _LONGEST else None
     if form is None:
         raise InvalidQuantity(
             f'"{written[:_LONGEST]}" is no quantity; write for example 8Gi, 8G or 8589934592'
         )
     number = Fraction(form["number"])
-    if form["suffix"]:
-        return number * _SCALE[form["suffix"]]
-    return number * Fraction(10) ** int(form["exp"] or 0)
+    scale = _SCALE[form["suffix"]] if form["suffix"] else Fraction(10) ** int(form["exp"] or 0)
+    return max(-_LARGEST, min(number * scale, _LARGEST))
 
 
 def milli(quantity: str | float) -> int:

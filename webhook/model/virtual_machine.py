@@ -193,12 +193,12 @@ class VirtualMachine:
 def _read(obj: Object, spec: Object, status: Object) -> VirtualMachineInstance:
     cpu = fields.mapping(spec, "domain", "cpu")
     hyperv = fields.mapping(spec, "domain", "features", "hyperv")
-    security = fields.mapping(spec, "domain", "launchSecurity")
     features = tuple(
         CpuFeature(fields.text(f, "name"), fields.text(f, "policy"))
         for f in fields.items(cpu, "features")
     )
-    evmcs = "evmcs" in hyperv and fields.flag(hyperv, "evmcs", "enabled") is not False
+    evmcs = hyperv.get("evmcs") is not None
+    evmcs = evmcs and fields.flag(hyperv, "evmcs", "enabled") is not False
     owners = fields.items(obj, "metadata", "ownerReferences")
     return VirtualMachineInstance(
         namespace=fields.text(obj, "metadata", "namespace") or "default",
@@ -218,7 +218,7 @@ def _read(obj: Object, spec: Object, status: Object) -> VirtualMachineInstance:
         machine_type=fields.text(status, "machine", "type")
         or fields.text(spec, "domain", "machine", "type"),
         tsc_frequency=_tsc_frequency(features, hyperv, status),
-        launch_security=_launch_security(cpu, security),
+        launch_security=_launch_security(cpu, spec),
         node_selector=fields.labels(spec, "nodeSelector"),
         affinity=fields.mapping(spec, "affinity"),
         scheduler=fields.text(spec, "schedulerName"),
@@ -248,8 +248,12 @@ def _tsc_frequency(features: tuple[CpuFeature, ...], hyperv: Object, status: Obj
     return max(hint or 0, 0)
 
 
-def _launch_security(cpu: Object, security: Object) -> tuple[str, ...]:
+def _launch_security(cpu: Object, spec: Object) -> tuple[str, ...]:
+    security = fields.mapping(spec, "domain", "launchSecurity")
     asked = []
+    on_s390x = fields.text(spec, "architecture").lower() == "s390x"
+    if on_s390x and fields.mapping(spec, "domain").get("launchSecurity") is not None:
+        asked.append("s390-pv")
     if cpu.get("realtime") is not None:
         asked.append("realtime")
     sev = security.get("sev")

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from webhook.policy.configuration import Configuration
     from webhook.review.case import Case
 
+LONGEST_SECONDS = 100 * 366 * 86_400
+"""Beyond a hundred years a deadline says nothing, and no date can be written."""
+
 NO_MEMORY = (
     "no completion deadline: the VMI names neither guest memory nor a memory request or limit"
 )
@@ -76,7 +79,7 @@ def annotate_completion(case: Case, vmi: VirtualMachineInstance) -> None:
         case.would_change(rule, what)
         return
     values = {COMPLETION_TIMEOUT: f"{deadline.seconds}s", COMPLETION_BASIS: deadline.basis}
-    if deadline.seconds:
+    if 0 < deadline.seconds <= LONGEST_SECONDS:
         ends = case.now + timedelta(seconds=deadline.seconds)
         values[COMPLETION_DEADLINE] = timestamp(ends)
     _write(case, values)
