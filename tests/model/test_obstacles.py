@@ -309,6 +309,29 @@ def test_another_vm_that_it_keeps_away_from_is_passing() -> None:
     only(judge(node("b"), vmi(affinity=affinity), neighbour), "pod-affinity", "passing")
 
 
+def near(app: str) -> dict[str, Any]:
+    term = {
+        "labelSelector": {"matchLabels": {"app": app}},
+        "topologyKey": "kubernetes.io/hostname",
+    }
+    return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
+def test_a_vm_that_must_be_near_another_goes_where_that_one_is() -> None:
+    beside = launcher("db", "b")
+    beside["metadata"]["labels"]["app"] = "db"
+    assert judge(node("b"), vmi(affinity=near("db")), beside) == {}
+    elsewhere = launcher("db", "a")
+    elsewhere["metadata"]["labels"]["app"] = "db"
+    only(judge(node("b"), vmi(affinity=near("db")), elsewhere), "pod-affinity", "passing")
+
+
+def test_the_first_of_a_group_that_wants_to_be_together_may_go_anywhere() -> None:
+    first = vmi(affinity=near("web"))
+    first["metadata"]["labels"] = {"app": "web"}
+    assert judge(node("b"), first) == {}
+
+
 def test_the_source_itself_is_out() -> None:
     known = facts(HERE, node("b"), vmi(), launcher())
     judged = assess(known.requirements(known.vmis["prod/web"]), known.nodes)

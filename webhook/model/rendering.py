@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from webhook.model import fields, kubevirt, labels
-from webhook.model.cpu import effective_model, host_cpu
+from webhook.model.cpu import architecture, effective_model, host_cpu
 from webhook.model.migration import NO_SOURCE, Migration, RuntimeClass, Source
 from webhook.model.node_affinity import read_terms
 from webhook.model.obstacle import Code, Kind, Obstacle, Origin
@@ -234,7 +234,7 @@ class _Builder:
         if self.model == HOST_MODEL:
             self._host_model(cpu)
         self._vendor(cpu)
-        if self.model == HOST_PASSTHROUGH and self.vmi.architecture != "arm64":
+        if self.model == HOST_PASSTHROUGH and architecture(self.vmi, self.kv) != "arm64":
             self.passthrough = cpu.identity
             if strict_passthrough:
                 for key in sorted(cpu.identity):
