@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -16,6 +17,9 @@ from prometheus_client import (
 )
 
 from webhook.policy.rules import Mode, Rule
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 PATHS = ("/mutate", "/validate")
 """The paths that take reviews; any other is counted as ``other``."""
@@ -77,6 +81,11 @@ class Metrics:
             ("file",),
             registry=self._registry,
         )
+        self._certificate = Gauge(
+            "migration_guard_certificate_not_after_seconds",
+            "When the certificate that is served ends, as Unix time.",
+            registry=self._registry,
+        )
         build = Gauge(
             "migration_guard_build_info",
             "Always 1; the labels say what is running.",
@@ -113,6 +122,10 @@ class Metrics:
     def note_file(self, file: str, *, taken_up: bool) -> None:
         """Note whether the newest state of a file is in use; ``file`` is one of a few names."""
         self._files.labels(file).set(1 if taken_up else 0)
+
+    def note_certificate(self, not_after: datetime) -> None:
+        """Note when the certificate that is served ends; the time has its time zone."""
+        self._certificate.set(not_after.timestamp())
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format (see ``content_type``)."""

@@ -20,13 +20,13 @@ from webhook.serving.certificates import (
     CertificateFiles,
     development_certificate,
     given_certificate,
-    read_certificate,
 )
 from webhook.serving.errors import StartError
 from webhook.serving.failures import log_failure
 from webhook.serving.files import write_atomically
 from webhook.serving.listening import listen, port_of, url_of
 from webhook.serving.operations import OperationsServer, operations_application
+from webhook.serving.served_certificate import ServedCertificate
 from webhook.serving.tls import server_context
 from webhook.serving.worker import ANSWER_SECONDS, ReviewWorker
 
@@ -176,15 +176,16 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
     def load(self) -> AdmissionApplication:
         """Build, in the worker process, everything that is served."""
         try:
-            self.tls_context = server_context(self._files)
+            certificate = ServedCertificate(self._files, _say)
+            self.tls_context = certificate.context
             parts = self._build()
-            _report_certificate(self._files, parts.readiness)
         except StartError as error:
             _say(str(error))
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
         except Exception as error:
             log_failure("the server could not be built", error)
             sys.exit(Arbiter.APP_LOAD_ERROR)
+        certificate.watch(parts.readiness, parts.metrics)
         self._operations = OperationsServer(
             operations_application(parts.readiness, parts.metrics), self._operations_socket
         )
@@ -221,12 +222,6 @@ def _report_ports(path: Path | None, admission: socket.socket, operations: socke
         write_atomically(path, json.dumps(ports).encode() + b"\n")
     except OSError as error:
         raise StartError(f"{path}: cannot write the ports: {error.strerror}") from error
-
-
-def _report_certificate(files: CertificateFiles, readiness: Readiness) -> None:
-    end = read_certificate(files.certificate, files.key).not_valid_after_utc
-    valid = datetime.now(UTC) < end
-    readiness.report("certificate", valid, f"valid until {end:%Y-%m-%dT%H:%M:%SZ}")
 
 
 def _is_news(record: logging.LogRecord) -> bool:
