@@ -64,6 +64,9 @@ class ServerSettings:
         tls_key: Its key; given with ``tls_cert`` or not at all.
         certs_dir: Where the development certificate is kept.
         ports_file: Takes ``{"port": …, "opsPort": …}`` once both ports are open.
+        stall_seconds: For how long a client may keep the admission port waiting: for the TLS
+            handshake, and for a whole request after it or after the request's first byte.
+            Between requests it may be silent for ``KEEP_ALIVE_SECONDS``.
     """
 
     bind: str
@@ -73,6 +76,7 @@ class ServerSettings:
     tls_key: Path | None
     certs_dir: Path
     ports_file: Path | None = None
+    stall_seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ def serve(settings: ServerSettings, build: Callable[[], Parts]) -> int:
         except StartError as error:
             _say(str(error))
             return CANNOT_START
-        return _run(_Application(files, admission, operations, build))
+        return _run(_Application(settings, files, admission, operations, build))
 
 
 def _run(application: _Application) -> int:
@@ -136,6 +140,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
 
     def __init__(
         self,
+        settings: ServerSettings,
         files: CertificateFiles,
         admission: socket.socket,
         operations: socket.socket,
@@ -148,6 +153,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self._operations_socket = operations
         self._operations: OperationsServer | None = None
         self._build = build
+        self.stall_seconds = settings.stall_seconds
         self.tls_context: ssl.SSLContext | None = None
         super().__init__()
         logging.getLogger("gunicorn.error").addFilter(_is_news)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
+
+from webhook.serving.connections import ConnectionState, ReviewProtocol
 
 if TYPE_CHECKING:
     import socket
@@ -19,43 +21,46 @@ ANSWER_SECONDS = 4
 """How long a stopping worker waits for reviews in flight: the API server gives up after the
 webhook's timeoutSeconds, which is 2."""
 
-CLOSE_NOTIFY_SECONDS = 1
-"""How long a closed connection waits for the peer's close_notify; uvloop would wait 30."""
-
-
-class ReviewProtocol(HttpToolsProtocol):
-    """A connection that ends soon after the server closed it, whatever the peer does.
-
-    An idle client of the API server's kind keeps its connection for 90 seconds and need not
-    answer the close_notify of TLS; without this, such connections would hold a stop.
-    """
-
-    def shutdown(self) -> None:
-        """Close the connection if it is idle, else after its response."""
-        super().shutdown()
-        self._abort_if_closing()
-
-    def on_response_complete(self) -> None:
-        """Go on with the next request, if the connection is kept."""
-        super().on_response_complete()
-        self._abort_if_closing()
-
-    def _abort_if_closing(self) -> None:
-        if self.transport.is_closing():
-            self.loop.call_later(CLOSE_NOTIFY_SECONDS, self.transport.abort)
+_TICKS_A_SECOND = 10
 
 
 class ReviewServer(Server):
-    """A server that says when it has begun to serve."""
+    """A server that says when it has begun to serve, and ends connections that stall."""
 
-    def __init__(self, config: Config, started: Callable[[], None]) -> None:
+    def __init__(self, config: Config, stall_seconds: float, started: Callable[[], None]) -> None:
         super().__init__(config)
+        self.server_state: ConnectionState = ConnectionState(stall_seconds)
         self._started = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to serve, then say so."""
-        await super().startup(sockets)
+        """Begin to serve, then say so.
+
+        The base class's method as far as gunicorn's sockets go. It gives no limit to the
+        handshake, and uvloop's own is a minute.
+        """
+        await self.lifespan.startup()
+        config, loop = self.config, asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                self._protocol,
+                sock=listener,
+                ssl=config.ssl,
+                backlog=config.backlog,
+                ssl_handshake_timeout=self.server_state.stall_seconds,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
         self._started()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is due; called ten times a second."""
+        if counter % _TICKS_A_SECOND == 0:
+            self.server_state.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    def _protocol(self) -> ReviewProtocol:
+        return ReviewProtocol(self.config, self.server_state, self.lifespan.state)
 
 
 class ReviewWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn_worker ships no types
@@ -83,7 +88,7 @@ class ReviewWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn_worker ships
     async def _serve(self) -> None:
         """Serve until a signal says stop; the base class's method, but for the signals."""
         self.config.app = self.wsgi
-        server = ReviewServer(self.config, self.app.announce)
+        server = ReviewServer(self.config, self.app.stall_seconds, self.app.announce)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             # uvicorn raises the signal again once it has stopped. With the default action that
             # would end the process before the operations port is closed.

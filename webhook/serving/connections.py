@@ -1,0 +1,102 @@
+"""Connections of the admission port: none that stalls is kept for long."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+if TYPE_CHECKING:
+    import asyncio
+
+CLOSE_NOTIFY_SECONDS = 1
+"""How long a closed connection waits for the peer's close_notify; uvloop would wait 30."""
+
+
+class ConnectionState(ServerState):
+    """The connections of a server, with a deadline for each from which something is owed.
+
+    Args:
+        stall_seconds: For how long a peer may owe a whole request.
+    """
+
+    def __init__(self, stall_seconds: float) -> None:
+        super().__init__()
+        self.stall_seconds = stall_seconds
+        # Seconds on the loop's clock.
+        self.receiving: dict[ReviewProtocol, float] = {}
+
+    def sweep(self, now: float) -> None:
+        """End the connections whose deadline has passed.
+
+        Args:
+            now: The present time on the loop's clock, in seconds.
+        """
+        for connection in [one for one, end in self.receiving.items() if end <= now]:
+            # A close would wait for the peer again.
+            connection.transport.abort()
+
+
+class ReviewProtocol(HttpToolsProtocol):
+    """A connection that ends soon after the server closed it, whatever the peer does.
+
+    An idle client of the API server's kind keeps its connection for 90 seconds and need not
+    answer the close_notify of TLS; without this, such connections would hold a stop.
+
+    A peer has ``ConnectionState.stall_seconds`` for its first request from the end of the TLS
+    handshake, and for each later one from its first byte; between them it may be silent for as
+    long as the server keeps connections alive.
+    """
+
+    server_state: ConnectionState
+
+    def connection_made(  # type: ignore[override]  # as in the base class
+        self, transport: asyncio.Transport
+    ) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._expect_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Expect nothing more."""
+        self.server_state.receiving.pop(self, None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; any byte is taken for the first of a request, even one the parser skips."""
+        self._expect_request()
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """Begin a request, maybe in the data that ended the one before."""
+        self._expect_request()
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """Take the request as received."""
+        self.server_state.receiving.pop(self, None)
+        super().on_message_complete()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection, idle for too long."""
+        super().timeout_keep_alive_handler()
+        self._abort_if_closing()
+
+    def shutdown(self) -> None:
+        """Close the connection if it is idle, else after its response."""
+        super().shutdown()
+        self._abort_if_closing()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, if the connection is kept."""
+        super().on_response_complete()
+        self._abort_if_closing()
+
+    def _expect_request(self) -> None:
+        deadline = self.loop.time() + self.server_state.stall_seconds
+        self.server_state.receiving.setdefault(self, deadline)
+
+    def _abort_if_closing(self) -> None:
+        if self.transport.is_closing():
+            self.loop.call_later(CLOSE_NOTIFY_SECONDS, self.transport.abort)
