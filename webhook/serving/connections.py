@@ -19,11 +19,15 @@ class ConnectionState(ServerState):
 
     Args:
         stall_seconds: For how long a peer may owe a whole request.
+        most: How many connections there may be after their handshake.
     """
 
-    def __init__(self, stall_seconds: float) -> None:
+    def __init__(self, stall_seconds: float, most: int) -> None:
         super().__init__()
         self.stall_seconds = stall_seconds
+        self.most = most
+        # Used for its order: the one that has been idle longest comes first.
+        self.idle: dict[ReviewProtocol, None] = {}
         # Seconds on the loop's clock.
         self.receiving: dict[ReviewProtocol, float] = {}
 
@@ -36,6 +40,25 @@ class ConnectionState(ServerState):
         for connection in [one for one, end in self.receiving.items() if end <= now]:
             # A close would wait for the peer again.
             connection.transport.abort()
+
+    def make_room(self) -> None:
+        """End a connection if there are too many: the longest idle, else the longest awaited.
+
+        One whose request is complete is never ended.
+        """
+        if len(self.connections) <= self.most:
+            return
+        connection = next(iter(self.idle or self.receiving), None)
+        if connection is not None:
+            self.forget(connection)
+            # It is lost a moment later; until then it must not count.
+            self.connections.discard(connection)
+            connection.transport.abort()
+
+    def forget(self, connection: ReviewProtocol) -> None:
+        """Take a connection from both lists."""
+        self.idle.pop(connection, None)
+        self.receiving.pop(connection, None)
 
 
 class ReviewProtocol(HttpToolsProtocol):
@@ -57,10 +80,11 @@ class ReviewProtocol(HttpToolsProtocol):
         """Begin to wait for the first request."""
         super().connection_made(transport)
         self._expect_request()
+        self.server_state.make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Expect nothing more."""
-        self.server_state.receiving.pop(self, None)
+        self.server_state.forget(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -91,11 +115,15 @@ class ReviewProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on with the next request, if the connection is kept."""
         super().on_response_complete()
+        # The base class has set its timer where no further request is at hand.
+        if self.timeout_keep_alive_task is not None and self not in self.server_state.receiving:
+            self.server_state.idle[self] = None
         self._abort_if_closing()
 
     def _expect_request(self) -> None:
         deadline = self.loop.time() + self.server_state.stall_seconds
         self.server_state.receiving.setdefault(self, deadline)
+        self.server_state.idle.pop(self, None)
 
     def _abort_if_closing(self) -> None:
         if self.transport.is_closing():

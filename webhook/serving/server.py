@@ -67,6 +67,8 @@ class ServerSettings:
         stall_seconds: For how long a client may keep the admission port waiting: for the TLS
             handshake, and for a whole request after it or after the request's first byte.
             Between requests it may be silent for ``KEEP_ALIVE_SECONDS``.
+        most_connections: To the admission port; those still in the handshake do not count. One
+            more ends the one that has been idle longest.
     """
 
     bind: str
@@ -77,6 +79,7 @@ class ServerSettings:
     certs_dir: Path
     ports_file: Path | None = None
     stall_seconds: float = 10.0
+    most_connections: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self._operations: OperationsServer | None = None
         self._build = build
         self.stall_seconds = settings.stall_seconds
+        self.most_connections = settings.most_connections
         self.tls_context: ssl.SSLContext | None = None
         super().__init__()
         logging.getLogger("gunicorn.error").addFilter(_is_news)

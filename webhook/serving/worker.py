@@ -27,9 +27,11 @@ _TICKS_A_SECOND = 10
 class ReviewServer(Server):
     """A server that says when it has begun to serve, and ends connections that stall."""
 
-    def __init__(self, config: Config, stall_seconds: float, started: Callable[[], None]) -> None:
+    def __init__(
+        self, config: Config, connections: ConnectionState, started: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self.server_state: ConnectionState = ConnectionState(stall_seconds)
+        self.server_state: ConnectionState = connections
         self._started = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -88,7 +90,8 @@ class ReviewWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn_worker ships
     async def _serve(self) -> None:
         """Serve until a signal says stop; the base class's method, but for the signals."""
         self.config.app = self.wsgi
-        server = ReviewServer(self.config, self.app.stall_seconds, self.app.announce)
+        connections = ConnectionState(self.app.stall_seconds, self.app.most_connections)
+        server = ReviewServer(self.config, connections, self.app.announce)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             # uvicorn raises the signal again once it has stopped. With the default action that
             # would end the process before the operations port is closed.
