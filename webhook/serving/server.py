@@ -66,7 +66,8 @@ class ServerSettings:
         ports_file: Takes ``{"port": …, "opsPort": …}`` once both ports are open.
         stall_seconds: For how long a client may keep the admission port waiting: for the TLS
             handshake, and for a whole request after it or after the request's first byte.
-            Between requests it may be silent for ``KEEP_ALIVE_SECONDS``.
+            Both together, and the second until it is noticed, stay under 20. Between requests it
+            may be silent for ``KEEP_ALIVE_SECONDS``.
         most_connections: To the admission port; those still in the handshake do not count. One
             more ends the one that has been idle longest.
     """
@@ -78,7 +79,7 @@ class ServerSettings:
     tls_key: Path | None
     certs_dir: Path
     ports_file: Path | None = None
-    stall_seconds: float = 10.0
+    stall_seconds: float = 9.0
     most_connections: int = 1000
 
 
