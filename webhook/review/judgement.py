@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LASTING = frozenset({Kind.LASTING})
 PASSING = frozenset({Kind.PASSING})
 RISKS = frozenset({Kind.RISK})
+CANNOT = "cannot succeed"
+WAITS = "must wait"
+RISKY = "is a risk"
 NO_OTHER_NODE = "there is no other node"
 
 
@@ -31,14 +34,18 @@ class Verdict:
     """What a rule has to say of where a migration can go; ``rule`` None: it can go somewhere.
 
     Attributes:
-        summary: The head of the message.
+        subject: Which migration.
+        finding: What is wrong with it, as a verb; a refusal says "refused" in its place.
+        reason: Why, in words; "" where the body says it.
         body: One clause for each group of nodes.
         at_most: What the finding can lead to, whatever the mode.
         chosen: A node was named, and only that one was judged.
     """
 
     rule: Rule | None
-    summary: str = ""
+    subject: str = ""
+    finding: str = ""
+    reason: str = ""
     body: tuple[str, ...] = ()
     at_most: Mode = Mode.ENFORCE
     chosen: bool = False
@@ -46,7 +53,7 @@ class Verdict:
     @property
     def evidence(self) -> tuple[str, ...]:
         """Return what tells this verdict from another."""
-        return (self.summary, *self.body)
+        return (self.subject, self.finding, self.reason, *self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +81,10 @@ def judge(case: Case, vmi: VirtualMachineInstance, migration: Migration) -> Judg
     return Judged(vmi, demanded, assessment, conditions, verdict)
 
 
-def _head(vmi: VirtualMachineInstance, what: str) -> str:
+def _subject(vmi: VirtualMachineInstance) -> str:
     return (
         f"migration of VM {escaped(vmi.namespace)}/{escaped(vmi.name)} from node "
-        f"{escaped(vmi.node_name)} {what}"
+        f"{escaped(vmi.node_name)}"
     )
 
 
@@ -91,25 +98,24 @@ def _verdict(
     if demanded.chosen_host:
         return _of_chosen_node(case, vmi, demanded, conditions)
     others = assessment.others
+    subject = _subject(vmi)
     autoscaled = Mode.WARN if case.configuration.cluster.autoscaled else Mode.ENFORCE
     if not others:
-        summary = _head(vmi, f"cannot succeed: {NO_OTHER_NODE}")
-        return Verdict(Rule.INCOMPATIBLE_TARGET, summary, (), autoscaled)
+        rule = Rule.INCOMPATIBLE_TARGET
+        return Verdict(rule, subject, CANNOT, NO_OTHER_NODE, at_most=autoscaled)
     if all(part.lasting for part in others):
         body = clauses(others, LASTING, by_name=case.by_name)
-        summary = _head(vmi, "cannot succeed: no other node can take it")
-        return Verdict(Rule.INCOMPATIBLE_TARGET, summary, body, autoscaled)
+        reason = "no other node can take it"
+        return Verdict(Rule.INCOMPATIBLE_TARGET, subject, CANNOT, reason, body, autoscaled)
     if not assessment.fits_somewhere:
         open_parts = [part for part in others if not part.lasting]
-        summary = _head(vmi, "must wait: no other node can take it now")
         body = clauses(open_parts, PASSING, by_name=case.by_name)
-        return Verdict(Rule.NO_ROOM_NOW, summary, body)
+        return Verdict(Rule.NO_ROOM_NOW, subject, WAITS, "no other node can take it now", body)
     fitting = [part for part in others if part.fits]
     if all(_differs(part) for part in fitting):
-        summary = _head(
-            vmi, "is a risk: its CPU mode is host-passthrough and no other CPU is alike"
-        )
-        return Verdict(Rule.PASSTHROUGH_CPU, summary, clauses(fitting, RISKS, by_name=case.by_name))
+        body = clauses(fitting, RISKS, by_name=case.by_name)
+        reason = "its CPU mode is host-passthrough and no other CPU is alike"
+        return Verdict(Rule.PASSTHROUGH_CPU, subject, RISKY, reason, body)
     return Verdict(None)
 
 
@@ -126,13 +132,13 @@ def _of_chosen_node(
         for node in case.snapshot.nodes.by_name.values()
         if node.labels.get(labels.HOSTNAME) == host
     ]
-    to = f'to the chosen node "{escaped(host)}"'
+    rule = Rule.CHOSEN_NODE
+    subject = f'{_subject(vmi)} to the chosen node "{escaped(host)}"'
     if not named:
-        what = f"{to} cannot succeed: no node has the label {labels.HOSTNAME}={escaped(host)}"
-        return Verdict(Rule.CHOSEN_NODE, _head(vmi, what), chosen=True)
+        reason = f"no node has the label {labels.HOSTNAME}={escaped(host)}"
+        return Verdict(rule, subject, CANNOT, reason, chosen=True)
     if all(node.name == vmi.node_name for node in named):
-        what = f"{to} cannot succeed: the VM runs there already"
-        return Verdict(Rule.CHOSEN_NODE, _head(vmi, what), chosen=True)
+        return Verdict(rule, subject, CANNOT, "the VM runs there already", chosen=True)
     parts = [
         Part((node,), assess_one(demanded, node, case.snapshot.nodes, conditions))
         for node in sorted(named, key=lambda node: node.name)
@@ -140,28 +146,31 @@ def _of_chosen_node(
     ]
     if all(part.lasting for part in parts):
         body = clauses(parts, LASTING, by_name=case.by_name)
-        return Verdict(Rule.CHOSEN_NODE, _head(vmi, f"{to} cannot succeed"), body, chosen=True)
+        return Verdict(rule, subject, CANNOT, body=body, chosen=True)
     if not any(part.fits for part in parts):
         body = clauses((p for p in parts if not p.lasting), PASSING, by_name=case.by_name)
-        summary = _head(vmi, f"{to} must wait")
-        return Verdict(Rule.CHOSEN_NODE, summary, body, Mode.WARN, chosen=True)
+        return Verdict(rule, subject, WAITS, body=body, at_most=Mode.WARN, chosen=True)
     fitting = [part for part in parts if part.fits]
     if all(_differs(part) for part in fitting):
         body = clauses(fitting, RISKS, by_name=case.by_name)
-        return Verdict(Rule.PASSTHROUGH_CPU, _head(vmi, f"{to} is a risk"), body, chosen=True)
+        return Verdict(Rule.PASSTHROUGH_CPU, subject, RISKY, body=body, chosen=True)
     return Verdict(None, chosen=True)
+
+
+def refuses(case: Case, judged: Judged) -> bool:
+    """Tell whether the verdict refuses the migration in the validating pass."""
+    verdict = judged.verdict
+    if verdict.rule is None or verdict.at_most is not Mode.ENFORCE:
+        return False
+    return case.would_refuse(verdict.rule)
 
 
 def message(case: Case, judged: Judged) -> str:
     """Return the verdict in full, with what would help and the decision id."""
     verdict = judged.verdict
-    refuses = verdict.at_most is Mode.ENFORCE and case.would_refuse(
-        verdict.rule or Rule.CHOSEN_NODE
-    )
-    head = verdict.summary
-    if refuses:
-        told = next((w for w in (" cannot succeed", " must wait", " is a risk") if w in head), "")
-        head = head.replace(told, " refused", 1) if told else head
+    head = f"{verdict.subject} {'refused' if refuses(case, judged) else verdict.finding}"
+    if verdict.reason:
+        head += f": {verdict.reason}"
     advice = ""
     if verdict.rule in (Rule.INCOMPATIBLE_TARGET, Rule.CHOSEN_NODE):
         if verdict.chosen:

@@ -22,7 +22,7 @@ from webhook.review.annotations import DECISION, OVERRIDE_BY, PROTECTED
 from webhook.review.completion import annotate_completion, tell_of_no_deadline
 from webhook.review.decision import Outcome
 from webhook.review.ids import is_decision_id
-from webhook.review.judgement import Judged, judge, message, rules_asked
+from webhook.review.judgement import Judged, judge, message, refuses, rules_asked
 
 if TYPE_CHECKING:
     from webhook.review.case import Case
@@ -123,16 +123,9 @@ def _refusal_key(case: Case, judged: Judged) -> tuple[object, ...]:
     )
 
 
-def _refuses(case: Case, judged: Judged) -> bool:
-    verdict = judged.verdict
-    if verdict.rule is None or verdict.at_most is not Mode.ENFORCE:
-        return False
-    return case.would_refuse(verdict.rule)
-
-
 def _share_id_of_earlier_refusal(case: Case, judged: Judged) -> None:
     """Answer a retried migration with the id of the first refusal."""
-    if not _refuses(case, judged):
+    if not refuses(case, judged):
         return
     key = _refusal_key(case, judged)
     case.decision_id = case.memory.recall(key, case.now) or case.decision_id
@@ -155,15 +148,16 @@ def _take_id(case: Case, migration: Migration) -> None:
 
 def _add_selectors(case: Case, judged: Judged) -> None:
     additions = judged.demanded.additions
-    if not additions or not case.snapshot.kubevirt.does(kubevirt.ADDED_NODE_SELECTOR):
-        if not additions:
-            case.passed(Rule.TARGET_SELECTORS)
+    if not additions:
+        case.passed(Rule.TARGET_SELECTORS)
+        return
+    if not case.snapshot.kubevirt.does(kubevirt.ADDED_NODE_SELECTOR):
         return
     what = f"KubeVirt would leave out {listed(sorted(additions))}"
     if case.mode(Rule.TARGET_SELECTORS) is not Mode.ENFORCE:
         case.would_change(Rule.TARGET_SELECTORS, what)
         return
-    if not judged.assessment.possible and not _refuses(case, judged):
+    if not judged.assessment.possible and not refuses(case, judged):
         case.would_change(
             Rule.TARGET_SELECTORS, f"{what}; not added, because no node would be left"
         )
@@ -179,13 +173,9 @@ def _tell(case: Case, judged: Judged) -> None:
         if rule is not verdict.rule:
             case.passed(rule)
     if verdict.rule is not None:
-        if _refuses(case, judged):
-            key = _refusal_key(case, judged)
-            case.decision_id = case.memory.recall(key, case.now) or case.decision_id
-            if not case.review.dry_run:
-                case.memory.keep(key, case.decision_id, case.now)
+        _share_id_of_earlier_refusal(case, judged)
         case.find(verdict.rule, message(case, judged), at_most=verdict.at_most)
-        if not _refuses(case, judged) and not judged.assessment.possible:
+        if not refuses(case, judged) and not judged.assessment.possible:
             left_out = sorted(judged.demanded.additions)
             if left_out:
                 case.warn(f"not added, because no node would be left: {listed(left_out)}")
@@ -228,10 +218,7 @@ def validate_updated(case: Case) -> None:
         case.conclude_as(Outcome.LEFT_TO_KUBEVIRT)
         return
     before = fields.labels(old, "metadata", "annotations")
-    touched = [
-        key for key in PROTECTED if key in before and migration.annotations.get(key) != before[key]
-    ]
-    touched += [key for key in PROTECTED if key not in before and key in migration.annotations]
+    touched = [key for key in PROTECTED if before.get(key) != migration.annotations.get(key)]
     if not touched:
         case.passed(Rule.GUARD_ANNOTATIONS)
         return
