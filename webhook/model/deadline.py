@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from webhook.model import fields, kubevirt, quantity
 from webhook.model.requests import guest_memory
+from webhook.model.storage import size_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +85,7 @@ def data_of(vmi: VirtualMachineInstance, claims: Mapping[str, Claim]) -> Data:
     moving = set()
     for moved in fields.items(vmi.status, "migratedVolumes"):
         moving.add(fields.text(moved, "volumeName"))
-        migrated += _size(moved, "sourcePVCInfo", "capacity", "storage") or Fraction(0)
+        migrated += size_at(moved, "sourcePVCInfo", "capacity", "storage") or Fraction(0)
     disks = Fraction(0)
     estimated = False
     if fields.text(vmi.status, "migrationMethod") == BLOCK_MIGRATION:
@@ -106,18 +107,8 @@ def _ephemeral_disks(vmi: VirtualMachineInstance) -> Fraction:
     total = Fraction(0)
     for volume in fields.items(vmi.spec, "volumes"):
         for path in (("emptyDisk", "capacity"), ("hostDisk", "capacity")):
-            total += _size(volume, *path) or Fraction(0)
+            total += size_at(volume, *path) or Fraction(0)
     return total
-
-
-def _size(obj: fields.Object, *path: str) -> Fraction | None:
-    written = fields.text(obj, *path)
-    if not written:
-        return None
-    try:
-        return quantity.parse(written)
-    except quantity.InvalidQuantity:
-        return None
 
 
 def kubevirt_limit(

@@ -53,17 +53,8 @@ class Change(NamedTuple):
 ADDED_NODE_SELECTOR = Change(Version(1, 6, 0), (), "kubevirt PR 12725")
 VENDOR_GUARD = Change(Version(1, 7, 1), (Version(1, 6, 4),), "kubevirt PR 16060")
 MACHINE_TYPE_SELECTOR = Change(Version(1, 5, 1), (), "nodeselectorrenderer.go")
-FAILS_OPEN_WITHOUT_HOST_MODEL = Change(Version(1, 6, 0), (), "migration.go:972-978")
 TIMEOUT_150_PER_GIB = Change(Version(1, 4, 0), (), "kubevirt PR 12848")
 WORKLOAD_DISRUPTION = Change(Version(1, 5, 0), (), "virt-config.go")
-CHANGES: Mapping[str, Change] = {
-    "addedNodeSelector": ADDED_NODE_SELECTOR,
-    "cpu-vendor guard": VENDOR_GUARD,
-    "machine-type selector": MACHINE_TYPE_SELECTOR,
-    "no error where the source has no host-model-cpu label": FAILS_OPEN_WITHOUT_HOST_MODEL,
-    "completionTimeoutPerGiB 150 instead of 800": TIMEOUT_150_PER_GIB,
-    "allowWorkloadDisruption": WORKLOAD_DISRUPTION,
-}
 
 
 def parse_version(tag: str) -> Version | None:

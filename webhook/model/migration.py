@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from webhook.model import fields, labels, quantity
+from webhook.model import fields, labels
 from webhook.model.node import resources
 from webhook.model.tolerations import Toleration, read_tolerations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from fractions import Fraction
 
     from webhook.model.fields import Object
     from webhook.model.node import Node
@@ -258,12 +257,3 @@ def matching_policy(
         if (score := policy.score(vmi_labels, namespace_labels)) is not None
     ]
     return min(found, key=lambda pair: pair[0])[1] if found else None
-
-
-def claim_size(obj: Object, *path: str) -> Fraction | None:
-    """Return a storage size in bytes, None where none is written or it is no quantity."""
-    written = fields.text(obj, *path)
-    try:
-        return quantity.parse(written) if written else None
-    except quantity.InvalidQuantity:
-        return None

@@ -95,14 +95,15 @@ def requirements(
     if runtime_class is not None:
         for key, value in runtime_class.node_selector.items():
             chosen.setdefault(key, Selector(key, value, Origin.KUBEVIRT, code_of(key)))
+    absent = _absent(vmi, model)
     pod = source.pod
     scheduler = vmi.scheduler or (pod.scheduler if pod else "") or kv.scheduler
     return Requirements(
         cpu_model=model,
         selectors=chosen,
         any_of=tuple(built.any_of),
-        absent=_absent(vmi, model),
-        affinity=_affinity(vmi, closed=bool(_absent(vmi, model))),
+        absent=absent,
+        affinity=_affinity(vmi, closed=bool(absent)),
         topologies=topologies,
         pod_terms=read_pod_terms(vmi.affinity, vmi.namespace),
         tolerations=_tolerations(vmi, pod, runtime_class),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from webhook.model import fields, labels
@@ -46,7 +46,6 @@ class Snapshot:
         upgrading: A Harvester upgrade runs.
         all_pods: ``pods`` and the room they take hold every pod, not only virtual machines.
         stale: Kinds whose facts are too old or were never filled; empty for files.
-        source: Where the facts come from, for a person: "files", "cluster NAME".
     """
 
     nodes: NodeGroups
@@ -81,10 +80,6 @@ class Snapshot:
         if not any(labels.SCHEDULABLE in g.representative.labels for g in self.nodes.groups):
             return "no node with KubeVirt's labels is among the facts"
         return ""
-
-    def with_vmis(self, more: Mapping[str, VirtualMachineInstance]) -> Snapshot:
-        """Return the facts with further VMIs."""
-        return replace(self, vmis={**self.vmis, **more})
 
     def source_of(self, vmi: VirtualMachineInstance) -> Source:
         """Return where a VMI runs: its node, and its newest pod there."""

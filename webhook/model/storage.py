@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from webhook.model import fields
-from webhook.model.migration import claim_size
+from webhook.model import fields, quantity
 from webhook.model.node_affinity import read_terms
 from webhook.model.obstacle import Origin
 from webhook.model.requirements import Topology
@@ -46,8 +45,8 @@ class Claim:
             name=fields.text(obj, "metadata", "name"),
             volume_name=fields.text(obj, "spec", "volumeName"),
             access_modes=fields.strings(obj, "spec", "accessModes"),
-            size=claim_size(obj, "status", "capacity", "storage")
-            or claim_size(obj, "spec", "resources", "requests", "storage"),
+            size=size_at(obj, "status", "capacity", "storage")
+            or size_at(obj, "spec", "resources", "requests", "storage"),
         )
 
 
@@ -111,3 +110,12 @@ def not_judged(
         if bound is not None and bound.csi:
             found["volume attach limits"] = None
     return tuple(found)
+
+
+def size_at(obj: Object, *path: str) -> Fraction | None:
+    """Return a storage size in bytes, None where none is written or it is no quantity."""
+    written = fields.text(obj, *path)
+    try:
+        return quantity.parse(written) if written else None
+    except quantity.InvalidQuantity:
+        return None

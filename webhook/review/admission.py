@@ -58,10 +58,6 @@ class Review:
             return False
         return not fields.text(self.obj, "metadata", "deletionTimestamp")
 
-    def is_kind(self, group: str, kind: str) -> bool:
-        """Tell whether the object is of a kind, in any of its versions."""
-        return self.kind == kind and self.group == group
-
 
 def parse(body: bytes) -> Review:
     """Read an AdmissionReview.

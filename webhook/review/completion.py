@@ -13,6 +13,7 @@ from webhook.model.deadline import (
     kubevirt_limit,
 )
 from webhook.model.migration import matching_policy
+from webhook.model.requests import guest_memory
 from webhook.policy.configuration import DeadlineMode
 from webhook.policy.rules import Mode, Rule
 from webhook.review.annotations import (
@@ -98,5 +99,5 @@ def tell_of_no_deadline(case: Case, vmi: VirtualMachineInstance) -> None:
     """Say once, in the validating pass, why a migration has no deadline."""
     if case.mode(Rule.COMPLETION_DEADLINE) is Mode.OFF:
         return
-    if deadline_of(vmi, case.snapshot, case.configuration) is None:
+    if guest_memory(vmi) is None:
         case.warn(NO_MEMORY)

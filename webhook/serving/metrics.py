@@ -17,6 +17,7 @@ from prometheus_client import (
 )
 
 from webhook.policy.rules import Mode, Rule
+from webhook.review.decision import Outcome
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -24,18 +25,7 @@ if TYPE_CHECKING:
 PATHS = ("/mutate", "/validate")
 """The paths that take reviews; any other is counted as ``other``."""
 
-OUTCOMES = (
-    "refused",
-    "overridden",
-    "exempt",
-    "blind",
-    "warned",
-    "audited",
-    "changed",
-    "left-to-kubevirt",
-    "allowed",
-    "not-reviewed",
-)
+OUTCOMES = tuple(outcome.value for outcome in Outcome)
 """What can come of a rule, or of a review."""
 
 BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0)
