@@ -88,7 +88,7 @@ def _answer(snapshot: Snapshot, vmi: VirtualMachineInstance) -> Callable[[], obj
         return f"0190a5b2-0000-7000-8000-{next(numbers):012x}"
 
     answerer = Answerer(lambda: snapshot, lambda: configuration, lambda: moment, new_id)
-    assert b'"uid":"8f7acb8c' in answerer.answer(VALIDATE, body).replace(b": ", b":")
+    assert b'"uid":"8f7acb8c' in answerer.answer(VALIDATE, body).body.replace(b": ", b":")
     return lambda: answerer.answer(VALIDATE, body)
 
 

@@ -128,10 +128,10 @@ def test_offline_and_server_agree_on_every_captured_review(checked: Run, path: P
         lambda: str(uuid_utils.uuid7()),
     )
     document = json.loads(path.read_bytes())
-    first = json.loads(answerer.answer(MUTATE, json.dumps(document).encode()))["response"]
+    first = json.loads(answerer.answer(MUTATE, json.dumps(document).encode()).body)["response"]
     patch = json.loads(base64.b64decode(first["patch"])) if "patch" in first else []
     document["request"]["object"] = jsonpatch.apply_patch(document["request"]["object"], patch)
-    second = json.loads(answerer.answer(VALIDATE, json.dumps(document).encode()))["response"]
+    second = json.loads(answerer.answer(VALIDATE, json.dumps(document).encode()).body)["response"]
     ran = checked("review", "-f", path, "--inventory", CLUSTER, "--now", NOW)
     (item,) = ran.json["items"]
     assert item["allowed"] == second["allowed"]

@@ -265,7 +265,7 @@ def test_every_captured_review_is_answered_with_its_uid_and_a_patch_that_applies
     body = path.read_bytes()
     request = json.loads(body)["request"]
     for pass_ in ("/mutate", "/validate"):
-        answer = json.loads(captured_answerer().answer(pass_, body))
+        answer = json.loads(captured_answerer().answer(pass_, body).body)
         response = answer["response"]
         assert answer["kind"] == "AdmissionReview"
         assert response["uid"] == request["uid"]

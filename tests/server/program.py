@@ -5,11 +5,13 @@ Usage: program.py '{"port": 0, "certs_dir": "…", "build": "…", …}'
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from webhook.review.answer import Answer
 from webhook.review.errors import NotAReview
 from webhook.serving.errors import StartError
 from webhook.serving.metrics import Metrics
@@ -17,7 +19,21 @@ from webhook.serving.readiness import Readiness
 from webhook.serving.server import Parts, ServerSettings, serve
 
 
-def answer(path: str, body: bytes) -> bytes:
+async def keep(pipe: Path) -> None:
+    """End when the test has opened its end of a named pipe, and closed it."""
+    await asyncio.to_thread(pipe.read_bytes)
+
+
+async def fail_to_keep() -> None:
+    raise OSError("No space left on device")
+
+
+def answer(path: str, body: bytes, late: str) -> Answer:
+    said = json.dumps({"path": path, "length": len(body), "late": late}).encode()
+    if body.startswith(b"keep "):
+        return Answer(said, keep(Path(body.removeprefix(b"keep ").decode())))
+    if body == b"cannot keep":
+        return Answer(said, fail_to_keep())
     if body == b"not a review":
         raise NotAReview("the body is not JSON:\nline 1, column 1")
     if body == b"fail":
@@ -25,7 +41,7 @@ def answer(path: str, body: bytes) -> bytes:
     if body.startswith(b"wait "):
         # A named pipe: open() returns when the test opens its end, read() when it closes it.
         Path(body.removeprefix(b"wait ").decode()).read_bytes()
-    return json.dumps({"path": path, "length": len(body)}).encode()
+    return Answer(said)
 
 
 def build(how: str, ready: bool) -> Parts:

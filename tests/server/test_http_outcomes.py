@@ -19,7 +19,8 @@ def test_a_review_is_answered_whatever_the_query_string(server, path):
 
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "application/json"
-    assert json.loads(answer.body) == {"path": path.partition("?")[0], "length": 27}
+    said = json.loads(answer.body)
+    assert said == {"path": path.partition("?")[0], "length": 27, "late": ""}
 
 
 @pytest.mark.parametrize(
@@ -92,13 +93,12 @@ def test_one_connection_serves_many_reviews(server):
     connection.close()
 
 
-def test_a_chunked_body_over_the_limit_is_refused_and_the_connection_stays_usable(server):
-    connection = server.connection()
+def test_a_chunked_body_over_the_limit_is_refused_and_its_connection_ends(server):
     chunks = [b"x" * (1024 * 1024)] * 7
+    answer = server.ask("/validate", iter([*chunks, b"x"]))
 
-    assert ask(connection, "/validate", iter([*chunks, b"x"])).status == 413
-    assert json.loads(ask(connection, "/validate", iter(chunks)).body)["length"] == LIMIT
-    connection.close()
+    assert (answer.status, answer.headers["Connection"]) == (413, "close")
+    assert json.loads(server.ask("/validate", iter(chunks)).body)["length"] == LIMIT
 
 
 def test_a_body_that_is_declared_too_large_is_refused_before_it_is_sent(server):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from webhook.review.admission import parse, render
@@ -9,7 +11,6 @@ from webhook.review.deciding import mutate, validate
 from webhook.review.memory import RefusalMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from webhook.model.snapshot import Snapshot
@@ -19,6 +20,23 @@ if TYPE_CHECKING:
 
 MUTATE = "/mutate"
 VALIDATE = "/validate"
+
+Keeper = Callable[["Review", "Decision"], Awaitable[object] | None]
+"""Is told of each decision. What it returns, if anything, ends when the decision is kept, on disk
+for instance: the reply waits for that, but never past its deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a review.
+
+    Attributes:
+        body: An AdmissionReview in JSON.
+        kept: Ends when the decision is kept; None where nothing is to be waited for.
+    """
+
+    body: bytes
+    kept: Awaitable[object] | None = None
 
 
 def _ignore(review: Review, decision: Decision) -> None:
@@ -34,7 +52,7 @@ class Answerer:
         configuration: Callable[[], Configuration],
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
-        on_decision: Callable[[Review, Decision], None] = _ignore,
+        on_decision: Keeper = _ignore,
     ) -> None:
         """Take where facts, settings, time and ids come from, and who is told of decisions."""
         self._facts = facts
@@ -44,12 +62,14 @@ class Answerer:
         self._on_decision = on_decision
         self._memory = RefusalMemory()
 
-    def answer(self, path: str, body: bytes) -> bytes:
+    def answer(self, path: str, body: bytes, late: str = "") -> Answer:
         """Answer one AdmissionReview.
 
         Args:
             path: ``/mutate`` or ``/validate``.
             body: An AdmissionReview in JSON.
+            late: Why there is no time left to decide; it is then answered as blind. "" where
+                there is time.
 
         Raises:
             NotAReview: The body is none.
@@ -63,6 +83,7 @@ class Answerer:
             self._clock(),
             self._new_id,
             self._memory,
+            late,
         )
-        self._on_decision(review, decision)
-        return render(review, decision)
+        kept = self._on_decision(review, decision)
+        return Answer(render(review, decision), kept)

@@ -30,7 +30,9 @@ class Case:
     """Collects findings of the rules on one object.
 
     Attributes:
-        mutating: Whether this is the pass that may change the object (it never refuses or warns).
+        mutating: Whether this is the pass that may change the object (it never refuses, and warns
+            only where it is late).
+        late: Why there is no time to decide; "" where there is.
         decision_id: The id that message, log, annotation and record share.
         patch: What changes.
         assessment: What stands in the way on which node, once judged.
@@ -46,6 +48,7 @@ class Case:
         memory: RefusalMemory | None = None,
         *,
         mutating: bool,
+        late: str = "",
     ) -> None:
         """Open a case; an id is made at once."""
         self.review = review
@@ -55,6 +58,7 @@ class Case:
         self.new_id = new_id
         self.memory = memory if memory is not None else RefusalMemory()
         self.mutating = mutating
+        self.late = late
         self.decision_id = new_id()
         self.patch = Patch(review.obj or fields.EMPTY)
         self.assessment: Assessment | None = None
@@ -170,7 +174,7 @@ class Case:
             outcome=outcome,
             decision_id=self.decision_id,
             message=messages[0] if messages else "",
-            warnings=() if self.mutating else self._fitting_warnings(),
+            warnings=() if self.mutating and not self.late else self._fitting_warnings(),
             patch=self.patch.operations,
             rules=tuple(self._results),
             assessment=self.assessment,

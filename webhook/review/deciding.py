@@ -57,6 +57,7 @@ def mutate(
     now: datetime,
     new_id: Callable[[], str],
     memory: RefusalMemory | None = None,
+    late: str = "",
 ) -> Decision:
     """Decide in the mutating pass: changes only, never a refusal or a warning.
 
@@ -67,11 +68,13 @@ def mutate(
         now: The time, aware.
         new_id: Makes a decision id.
         memory: What this replica remembers of its refusals.
+        late: Why there is no time left to decide, for the user; the answer is then blind, and
+            this pass warns too. "" where there is time.
 
     Raises:
         InvalidObject: A fact or the object has a field of a type that its kind cannot have.
     """
-    case = Case(review, snapshot, configuration, now, new_id, memory, mutating=True)
+    case = Case(review, snapshot, configuration, now, new_id, memory, mutating=True, late=late)
     return _decide(case, MUTATING)
 
 
@@ -82,12 +85,13 @@ def validate(
     now: datetime,
     new_id: Callable[[], str],
     memory: RefusalMemory | None = None,
+    late: str = "",
 ) -> Decision:
     """Decide in the validating pass: refuse, warn or allow the object as it then is.
 
     Arguments and errors as for :func:`mutate`.
     """
-    case = Case(review, snapshot, configuration, now, new_id, memory, mutating=False)
+    case = Case(review, snapshot, configuration, now, new_id, memory, mutating=False, late=late)
     return _decide(case, VALIDATING)
 
 
@@ -98,7 +102,12 @@ def _decide(case: Case, table: Mapping[_Key, Rules]) -> Decision:
         return Decision(True, Outcome.NOT_REVIEWED, case.decision_id)
     if review.updated and not _changes_what_counts(review):
         return Decision(True, Outcome.NOT_REVIEWED, case.decision_id)
-    rules(case)
+    # A new migration is judged by who asks for it, also where nothing else is known.
+    if case.late and rules is not migrations.validate_created:
+        case.conclude_as(Outcome.BLIND)
+        case.warn(f"{'nothing changed' if case.mutating else 'not judged'}: {case.late}")
+    else:
+        rules(case)
     return case.decide()
 
 

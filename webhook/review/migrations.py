@@ -52,7 +52,7 @@ def validate_created(case: Case) -> None:
     _take_id(case, migration)
     if not case.snapshot.stale and _left_to_kubevirt(case, migration, vmi):
         return
-    blind = case.snapshot.blind()
+    blind = case.late or case.snapshot.blind()
     if blind or vmi is None:
         _conclude_blind(case, blind or "the VMI is not among the facts")
         return
@@ -199,9 +199,10 @@ def _conclude_blind(case: Case, why: str) -> None:
     denies = case.configuration.when_blind is WhenBlind.DENY
     by_user = case.origin is MigrationOrigin.USER
     if denies and by_user and not (case.exempt or case.override.author):
+        again = "Try again" if case.late else "Try again when the guard is ready"
         case.refuse_blind(
             f"migration refused: {why}, so nobody can say whether it would succeed "
-            f"(whenBlind: deny). Try again when the guard is ready. Decision {case.decision_id}."
+            f"(whenBlind: deny). {again}. Decision {case.decision_id}."
         )
         return
     case.warn(f"not judged: {why}")

@@ -1,4 +1,4 @@
-"""The admission port: HTTP in, one call of the answer function, HTTP out."""
+"""The admission port: HTTP in, one call of the answer function, HTTP out, always in time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from webhook.review.errors import NotAReview
+from webhook.serving.connections import BEGAN
+from webhook.serving.deadlines import InvalidTimeout, budget_of
 from webhook.serving.failures import log_failure, one_line
-from webhook.serving.metrics import PATHS
+from webhook.serving.keeping import wait_until_kept
+from webhook.serving.metrics import PATHS, Miss
 
 if TYPE_CHECKING:
+    from webhook.review.answer import Answer
     from webhook.serving.metrics import Metrics
 
-Answer = Callable[[str, bytes], bytes]
-"""Takes the path and the body of a request, returns the body of the response."""
+Answering = Callable[[str, bytes, str], "Answer"]
+"""Takes the path and the body of a request, and why it is too late to decide ("" where it is
+not); it does as ``webhook.review.answer.Answerer.answer`` does."""
 
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -27,13 +32,22 @@ LARGEST_BODY = 7 * 1024 * 1024
 (pkg/webhook/admission/http.go): etcd takes no larger object."""
 
 
+DRAIN_SECONDS = 1.0
+"""How long a client may go on sending after a response that ends the connection. Were the
+connection closed at once, what is still under way would make the client's system throw the
+response away unread."""
+
+LATE = "the time that the API server allows for an answer was over"
+
+
 class Reply(NamedTuple):
-    """A response before it is sent."""
+    """A response before it is sent; ``last`` ends the connection."""
 
     status: HTTPStatus
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
     content_type: bytes = b"text/plain; charset=utf-8"
+    last: bool = False
 
 
 class _ClientGone(Exception):
@@ -53,47 +67,64 @@ class AdmissionApplication:
     | method other than POST | 405, with Allow |
     | content type other than application/json | 415 |
     | body over 7 MiB, declared or sent | 413 |
+    | ``?timeout=`` that is no duration | 400 |
     | not an AdmissionReview (``NotAReview``) | 400, the error's message |
+    | body not complete within the budget | 408, and the connection ends |
     | the answer function raises anything else | 500, one generic line; the log says why |
     | the server stops before the body is complete | 503 |
     | anything else | 200, what the answer function returned |
 
-    The query string is ignored; the API server puts ``?timeout=`` there. A client that leaves
-    in the middle of its body gets no answer and is not counted.
+    A reply leaves within the budget that ``budget_of`` reads from ``?timeout=``, counted from the
+    request's first byte: where it is over before the decision has begun, the answer function is
+    told so; where it is over before the decision is kept, the reply waits no longer. Each is
+    counted. A client that leaves in the middle of its body gets no answer and is not counted.
 
     Args:
         answer: Decides; it is called on the event loop's thread, one request at a time.
         metrics: Every response is counted there.
     """
 
-    def __init__(self, answer: Answer, metrics: Metrics) -> None:
+    def __init__(self, answer: Answering, metrics: Metrics) -> None:
         self._answer = answer
         self._metrics = metrics
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI 3 describes it."""
-        started = time.perf_counter()
+        began: float = scope["state"][BEGAN]
         path: str = scope["path"]
-        reply = _refusal(scope)
-        if reply is None:
-            try:
-                body = await _body(receive)
-            except _ClientGone:
-                return
-            except _TooLarge:
-                reply = _TOO_LARGE
-            except asyncio.CancelledError:
-                # Only a server that stops cancels a request: it has waited long enough for
-                # the rest of the body. What follows is the last this task does.
-                reply = _STOPPING
-            else:
-                reply = self._answered(path, body)
-        await _respond(reply, send)
-        self._metrics.observe_review(path, reply.status, time.perf_counter() - started)
-
-    def _answered(self, path: str, body: bytes) -> Reply:
         try:
-            answer = self._answer(path, body)
+            reply = _refusal(scope) or await self._reviewed(scope, receive, began)
+        except _ClientGone:
+            return
+        await _respond(reply, send)
+        self._metrics.observe_review(path, reply.status, time.perf_counter() - began)
+        if reply.last:
+            await _drain(receive)
+            await send({"type": "http.response.body"})
+
+    async def _reviewed(self, scope: Message, receive: Receive, began: float) -> Reply:
+        try:
+            deadline = began + budget_of(scope["query_string"])
+        except InvalidTimeout as error:
+            return _line(HTTPStatus.BAD_REQUEST, str(error))
+        try:
+            async with asyncio.timeout(deadline - time.perf_counter()):
+                body = await _body(receive)
+        except _TooLarge:
+            return _TOO_LARGE
+        except TimeoutError:
+            self._metrics.count_deadline_miss(Miss.BODY)
+            return _BODY_LATE
+        except asyncio.CancelledError:
+            # Only a server that stops cancels a request: it has waited long enough for the rest
+            # of the body. What follows is the last this task does.
+            return _STOPPING
+        return await self._answered(scope["path"], body, deadline)
+
+    async def _answered(self, path: str, body: bytes, deadline: float) -> Reply:
+        late = time.perf_counter() >= deadline
+        try:
+            answer = self._answer(path, body, LATE if late else "")
         except NotAReview as error:
             return _line(HTTPStatus.BAD_REQUEST, one_line(str(error)))
         except Exception as error:
@@ -101,20 +132,29 @@ class AdmissionApplication:
             return _line(
                 HTTPStatus.INTERNAL_SERVER_ERROR, "the review failed; the server's log says why"
             )
-        return Reply(HTTPStatus.OK, answer, content_type=b"application/json")
+        if late:
+            self._metrics.count_deadline_miss(Miss.DECISION)
+        if answer.kept is not None:
+            left = deadline - time.perf_counter()
+            if not await wait_until_kept(answer.kept, left) and not late:
+                self._metrics.count_deadline_miss(Miss.RECORD)
+        return Reply(HTTPStatus.OK, answer.body, content_type=b"application/json")
 
 
-def _line(status: HTTPStatus, text: str, *headers: tuple[bytes, bytes]) -> Reply:
-    return Reply(status, text.encode() + b"\n", headers)
+def _line(
+    status: HTTPStatus, text: str, *headers: tuple[bytes, bytes], last: bool = False
+) -> Reply:
+    return Reply(status, text.encode() + b"\n", headers, last=last)
 
 
 _NOT_FOUND = _line(HTTPStatus.NOT_FOUND, "nothing here; reviews go to /mutate and /validate")
 _NOT_POST = _line(HTTPStatus.METHOD_NOT_ALLOWED, "reviews are sent with POST", (b"allow", b"POST"))
 _NOT_JSON = _line(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the content type must be application/json")
-_TOO_LARGE = _line(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is larger than 7 MiB")
-_STOPPING = _line(
-    HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping", (b"connection", b"close")
+_TOO_LARGE = _line(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is larger than 7 MiB", last=True)
+_BODY_LATE = _line(
+    HTTPStatus.REQUEST_TIMEOUT, "the body did not come within the request's timeout", last=True
 )
+_STOPPING = _line(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping", last=True)
 
 
 def _refusal(scope: Message) -> Reply | None:
@@ -133,7 +173,7 @@ def _refusal(scope: Message) -> Reply | None:
     if b"expect" in headers:
         # The client may now leave out the body it announced; what comes next on this
         # connection could then be taken for that body.
-        return refusal._replace(headers=(*refusal.headers, (b"connection", b"close")))
+        return refusal._replace(last=True)
     return refusal
 
 
@@ -163,5 +203,19 @@ async def _respond(reply: Reply, send: Send) -> None:
         (b"content-length", b"%d" % len(reply.body)),
         *reply.headers,
     ]
+    if reply.last:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": int(reply.status), "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+    # The connection ends with the last part, and is to stay open while the rest is drained.
+    await send({"type": "http.response.body", "body": reply.body, "more_body": reply.last})
+
+
+async def _drain(receive: Receive) -> None:
+    """Throw away what the client still sends, for a second at most."""
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while (await receive()).get("more_body", False):
+                pass
+    except (TimeoutError, asyncio.CancelledError):
+        # It has had its second, or the server stops.
+        return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 CLOSE_NOTIFY_SECONDS = 1
 """How long a closed connection waits for the peer's close_notify; uvloop would wait 30."""
+
+BEGAN = "began"
+"""In a request's ``state``: when its first byte came, in seconds of ``time.perf_counter``."""
 
 
 class ConnectionState(ServerState):
@@ -96,6 +100,8 @@ class ReviewProtocol(HttpToolsProtocol):
         """Begin a request, maybe in the data that ended the one before."""
         self._expect_request()
         super().on_message_begin()
+        # Its timeout runs from here, also while it waits behind another on its connection.
+        self.scope["state"][BEGAN] = time.perf_counter()
 
     def on_message_complete(self) -> None:
         """Take the request as received."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from enum import StrEnum
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,15 @@ OUTCOMES = tuple(outcome.value for outcome in Outcome)
 
 BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0)
 """Seconds; the upper end lies beyond any timeout the API server allows a webhook by default."""
+
+
+class Miss(StrEnum):
+    """What had not ended when a reply had to leave."""
+
+    BODY = "body"
+    DECISION = "decision"
+    RECORD = "record"
+
 
 OTHER = "other"
 """Stands for a label value that is not on its list, so that no caller can add time series."""
@@ -65,6 +75,13 @@ class Metrics:
             ("rule", "mode", "outcome"),
             registry=self._registry,
         )
+        self._misses = Counter(
+            "migration_guard_deadline_misses",
+            "Replies that could not wait any longer, by what had not ended: body (answered 408), "
+            "decision (answered as blind), record (answered before the decision was kept).",
+            ("awaited",),
+            registry=self._registry,
+        )
         self._files = Gauge(
             "migration_guard_file_taken_up",
             "Whether the newest state of a file is in use: 0 where it is broken and the old holds.",
@@ -88,6 +105,8 @@ class Metrics:
             # A series that appears with its first event hides that event from rate().
             self._reviews.labels(path, "200")
             self._seconds.labels(path)
+        for miss in Miss:
+            self._misses.labels(miss.value)
 
     def observe_review(self, path: str, code: int, seconds: float) -> None:
         """Count one answered request.
@@ -108,6 +127,10 @@ class Metrics:
             mode if mode in _MODES else OTHER,
             outcome if outcome in _OUTCOMES else OTHER,
         ).inc()
+
+    def count_deadline_miss(self, miss: Miss) -> None:
+        """Count a reply that had to leave before something had ended."""
+        self._misses.labels(miss.value).inc()
 
     def note_file(self, file: str, *, taken_up: bool) -> None:
         """Note whether the newest state of a file is in use; ``file`` is one of a few names."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from webhook.serving.asgi import Answer
+    from webhook.serving.asgi import Answering
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
 
@@ -87,7 +87,7 @@ class ServerSettings:
 class Parts:
     """What the server serves; it all lives in the worker process."""
 
-    answer: Answer
+    answer: Answering
     readiness: Readiness
     metrics: Metrics
 

@@ -1,0 +1,147 @@
+"""A reply always leaves before the API server gives up, and says so where it is blind."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.server.running import JSON
+from webhook.serving.deadlines import InvalidTimeout, budget_of
+
+BUDGET = 9.0
+"""Seconds, where the request says nothing."""
+
+
+@pytest.mark.parametrize(
+    ("query", "seconds"),
+    [
+        (b"", BUDGET),
+        (b"timeout=2s", 1),
+        (b"timeout=10s", 9),
+        (b"timeout=1s", 0.5),
+        (b"timeout=1500ms", 0.75),
+        (b"timeout=1m30s", 29),
+        (b"timeout=1h", 29),
+        (b"timeout=%2B2.5s", 1.5),
+        (b"timeout=2000000%C2%B5s", 1),
+        (b"timeout=0", BUDGET),
+        (b"timeout=0s", BUDGET),
+        (b"dryRun=All", BUDGET),
+        (b"dryRun=All&timeout=3s", 2),
+    ],
+)
+def test_the_budget_is_the_timeout_less_what_the_api_server_may_have_rounded_up(query, seconds):
+    assert budget_of(query) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "2", "s", "2 s", "-2s", "2S", "1e3s", "2s;", "inf", "٢s", "2sec", "1" * 50 + "s"],
+)
+def test_what_is_no_duration_is_an_error(text):
+    with pytest.raises(InvalidTimeout, match="2s or 1m30s"):
+        budget_of(f"timeout={text}".encode())
+
+
+def test_two_timeouts_are_an_error():
+    with pytest.raises(InvalidTimeout):
+        budget_of(b"timeout=2s&timeout=3s")
+
+
+def test_a_request_with_a_broken_timeout_is_told_so(server):
+    answer = server.ask("/validate?timeout=soon")
+
+    assert answer.status == 400
+    assert answer.text == "timeout: one duration such as 2s or 1m30s is wanted\n"
+
+
+def misses(server, awaited):
+    lines = server.operations("/metrics").text.splitlines()
+    name = f'migration_guard_deadline_misses_total{{awaited="{awaited}"}} '
+    return next(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+
+@pytest.mark.parametrize(("timeout", "before"), [("1s", 1), ("2s", 2)])
+def test_a_body_that_stops_is_answered_before_the_timeout(start_server, timeout, before):
+    server = start_server()
+    connection = server.connection()
+    connection.putrequest("POST", f"/validate?timeout={timeout}")
+    for name, value in {**JSON, "Content-Length": "100"}.items():
+        connection.putheader(name, value)
+    began = time.monotonic()
+    connection.endheaders(b"half of it")
+    answer = connection.getresponse()
+
+    assert time.monotonic() - began < before
+    assert (answer.status, answer.headers["Connection"]) == (408, "close")
+    assert answer.read() == b"the body did not come within the request's timeout\n"
+    assert misses(server, "body") == 1
+    connection.close()
+
+
+def test_a_reply_waits_until_its_decision_is_kept(server, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as other:
+        review = other.submit(server.ask, "/validate", b"keep " + str(pipe).encode())
+        with pipe.open("wb"):  # returns once the keeper has opened its end
+            assert server.ask("/validate").status == 200
+            assert not review.done()
+
+        assert review.result().status == 200
+    assert misses(server, "record") == 0
+
+
+def test_a_decision_that_is_not_kept_in_time_is_answered_all_the_same(start_server, tmp_path):
+    server = start_server()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as other:
+        body = b"keep " + str(pipe).encode()
+        review = other.submit(server.ask, "/validate?timeout=1s", body)
+        with pipe.open("wb"):
+            answer = review.result()
+
+    assert (answer.status, json.loads(answer.body)["late"]) == (200, "")
+    assert misses(server, "record") == 1
+
+
+def test_a_decision_that_cannot_be_kept_is_answered_and_the_failure_is_logged(start_server):
+    server = start_server()
+
+    assert server.ask("/validate", b"cannot keep").status == 200
+    logged = json.loads(server.stop())
+    assert (logged["message"], logged["error"]) == ("a decision could not be kept", "OSError")
+
+
+def test_what_waits_behind_another_for_too_long_is_decided_as_late(start_server, tmp_path):
+    server = start_server()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    first = b"wait " + str(pipe).encode()
+    head = (
+        "POST %s HTTP/1.1\r\nHost: localhost\r\n"
+        "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    )
+    connection = server.connection()
+    connection.connect()
+    connection.sock.sendall(
+        (head % ("/validate", len(first))).encode()
+        + first
+        + (head % ("/validate?timeout=1s", 2)).encode()
+        + b"{}"
+    )
+    with pipe.open("wb"):
+        time.sleep(budget_of(b"timeout=1s"))
+    said = b""
+    while said.count(b'"late"') < 2:
+        said += connection.sock.recv(65536)
+    connection.close()
+
+    assert b'"late": ""' in said
+    assert b'"late": "the time that the API server allows for an answer was over"' in said
+    assert misses(server, "decision") == 1
