@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from webhook.model import cpu_generations, labels
+from webhook.model.cpu_kinds import CpuKind, cpu_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -79,52 +80,9 @@ class Baseline:
     host_model_groups: tuple[HostModelGroup, ...]
 
 
-@dataclass(slots=True)
-class _Kind:
-    """Nodes whose CPU labels are equal."""
-
-    features: frozenset[str]
-    models: frozenset[str]
-    takes: frozenset[str]
-    vendors: frozenset[str]
-    host_model: str
-    required: frozenset[str]
-    obsolete: bool
-    names: list[str]
-    cores: int = 0
-    memory: int = 0
-
-    @property
-    def vendor(self) -> str:
-        """The vendor; of several labels (stale ones are never removed) that of the host model."""
-        own = cpu_generations.vendor(self.host_model)
-        if own in self.vendors and own is not None:
-            return own
-        return min(self.vendors, default="")
-
-    def can_take_from(self, source: _Kind) -> bool:
-        """Tell whether these nodes can take the host-model guests of other nodes."""
-        return (
-            not self.obsolete
-            and source.host_model in self.takes
-            and source.required <= self.features
-            and (not source.vendors or not source.vendors.isdisjoint(self.vendors))
-        )
-
-
-_CPU_LABELS = (
-    labels.CPU_FEATURE,
-    labels.CPU_MODEL,
-    labels.CPU_MODEL_MIGRATION,
-    labels.CPU_VENDOR,
-    labels.HOST_MODEL_CPU,
-    labels.HOST_MODEL_REQUIRED_FEATURES,
-)
-
-
 def baseline(nodes: Sequence[Node]) -> Baseline:
     """Work out what a cluster's nodes have in common; the order of the nodes does not matter."""
-    kinds = _kinds(nodes)
+    kinds = cpu_kinds(nodes)
     return Baseline(
         models=_choices(kinds), common=_common(kinds), host_model_groups=_host_model_groups(kinds)
     )
@@ -139,7 +97,7 @@ def newest_common(nodes: Iterable[Node], architecture: str = "") -> str | None:
     """
     if architecture:
         nodes = [n for n in nodes if n.labels.get(labels.ARCH, architecture) == architecture]
-    return _newest(_kinds(nodes))
+    return _newest(cpu_kinds(nodes))
 
 
 def to_json(found: Baseline) -> dict[str, Any]:
@@ -169,68 +127,29 @@ def to_json(found: Baseline) -> dict[str, Any]:
     }
 
 
-def _kinds(nodes: Iterable[Node]) -> list[_Kind]:
-    kinds: dict[frozenset[str], _Kind] = {}
-    for node in nodes:
-        if labels.SCHEDULABLE not in node.labels:
-            continue
-        marks = [
-            key
-            for key, value in node.labels.items()
-            if value == "true" and key.startswith(_CPU_LABELS)
-        ]
-        if labels.OBSOLETE_HOST_MODEL in node.labels:
-            marks.append(labels.OBSOLETE_HOST_MODEL)
-        key = frozenset(marks)
-        kind = kinds.get(key)
-        if kind is None:
-            kind = kinds[key] = _kind(key)
-        kind.names.append(node.name)
-        size = node.capacity or node.allocatable
-        kind.cores += size.get("cpu", 0)
-        kind.memory += size.get("memory", 0)
-    return sorted(kinds.values(), key=lambda kind: min(kind.names))
-
-
-def _kind(marks: frozenset[str]) -> _Kind:
-    def names(prefix: str) -> frozenset[str]:
-        return frozenset(mark[len(prefix) :] for mark in marks if mark.startswith(prefix))
-
-    return _Kind(
-        features=names(labels.CPU_FEATURE),
-        models=names(labels.CPU_MODEL),
-        takes=names(labels.CPU_MODEL_MIGRATION),
-        vendors=names(labels.CPU_VENDOR),
-        host_model=min(names(labels.HOST_MODEL_CPU), default=""),
-        required=names(labels.HOST_MODEL_REQUIRED_FEATURES),
-        obsolete=labels.OBSOLETE_HOST_MODEL in marks,
-        names=[],
-    )
-
-
 def _age(model: str) -> tuple[cpu_generations.Order, str]:
     return cpu_generations.order(model), model
 
 
-def _newest(kinds: Sequence[_Kind]) -> str | None:
+def _newest(kinds: Sequence[CpuKind]) -> str | None:
     if not kinds:
         return None
     return max(frozenset.intersection(*(kind.models for kind in kinds)), key=_age, default=None)
 
 
-def _common(kinds: Sequence[_Kind]) -> tuple[str, ...]:
+def _common(kinds: Sequence[CpuKind]) -> tuple[str, ...]:
     everywhere = _newest(kinds)
     if everywhere is not None:
         return (everywhere,)
-    by_vendor: dict[str, list[_Kind]] = {}
+    by_vendor: dict[str, list[CpuKind]] = {}
     for kind in kinds:
         by_vendor.setdefault(kind.vendor, []).append(kind)
     found = (_newest(by_vendor[vendor]) for vendor in sorted(by_vendor))
     return tuple(dict.fromkeys(model for model in found if model is not None))
 
 
-def _choices(kinds: Sequence[_Kind]) -> tuple[ModelChoice, ...]:
-    able: dict[str, list[_Kind]] = {}
+def _choices(kinds: Sequence[CpuKind]) -> tuple[ModelChoice, ...]:
+    able: dict[str, list[CpuKind]] = {}
     for kind in kinds:
         for model in kind.models:
             able.setdefault(model, []).append(kind)
@@ -266,7 +185,7 @@ def _unbeaten(newest_first: Iterable[ModelChoice]) -> Iterator[ModelChoice]:
             yield choice
 
 
-def _totals(kinds: Iterable[_Kind]) -> tuple[int, int, int]:
+def _totals(kinds: Iterable[CpuKind]) -> tuple[int, int, int]:
     nodes = cores = memory = 0
     for kind in kinds:
         nodes += len(kind.names)
@@ -279,16 +198,16 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _vendor(model: str, kinds: Iterable[_Kind]) -> str:
+def _vendor(model: str, kinds: Iterable[CpuKind]) -> str:
     of_nodes = {kind.vendor for kind in kinds}
     only = of_nodes.pop() if len(of_nodes) == 1 else ""
     return only or cpu_generations.vendor(model) or ""
 
 
-def _host_model_groups(kinds: Sequence[_Kind]) -> tuple[HostModelGroup, ...]:
-    by_cpu: dict[tuple[str, frozenset[str]], list[_Kind]] = {}
+def _host_model_groups(kinds: Sequence[CpuKind]) -> tuple[HostModelGroup, ...]:
+    by_cpu: dict[tuple[str, frozenset[str]], list[CpuKind]] = {}
     # Of nodes whose guests need the same elsewhere, one speaks for all.
-    sources: dict[str, dict[object, _Kind]] = {}
+    sources: dict[str, dict[object, CpuKind]] = {}
     for kind in kinds:
         by_cpu.setdefault((kind.host_model, kind.required), []).append(kind)
         if kind.host_model:
@@ -306,7 +225,7 @@ def _host_model_groups(kinds: Sequence[_Kind]) -> tuple[HostModelGroup, ...]:
 
 
 def _receivable(
-    members: Sequence[_Kind], sources: Mapping[str, Mapping[object, _Kind]]
+    members: Sequence[CpuKind], sources: Mapping[str, Mapping[object, CpuKind]]
 ) -> tuple[str, ...]:
     return tuple(
         host_model
