@@ -43,6 +43,16 @@ def test_candidates_of_a_stopped_vm_judges_a_start(checked: Run) -> None:
     assert "same-node" not in ran.out
 
 
+def test_candidates_of_a_stopped_vm_counts_with_the_model_that_the_guard_would_set(
+    checked: Run, write: Write
+) -> None:
+    config = write("guard.yaml", "cpuModel: {default: Cascadelake-Server}\n")
+    before = checked("candidates", "lab/build", "--inventory", CLUSTER).json
+    ran = checked("candidates", "lab/build", "--inventory", CLUSTER, "--config", config)
+    assert (before["cpuModel"], before["cpuModelSource"]) == ("host-model", "default")
+    assert (ran.json["cpuModel"], ran.json["cpuModelSource"]) == ("Cascadelake-Server", "cluster")
+
+
 def test_candidates_of_nobody_is_an_error_that_names_the_inventory(run: Run) -> None:
     ran = run("candidates", "shop/nobody", "--inventory", CLUSTER)
     assert ran.status == 2

@@ -254,7 +254,8 @@ def test_only_presets_that_set_a_cpu_are_kept():
     )
     (preset,) = found.presets
     assert (preset.namespace, preset.name) == ("dev", "p")
-    assert preset.selector == {"size": "small"}
+    assert preset.selector.matches({"size": "small", "owner": "alice"})
+    assert not preset.selector.matches({"size": "large"})
 
 
 def test_policies_runtime_classes_claims_and_volumes_are_kept():

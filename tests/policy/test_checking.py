@@ -184,3 +184,11 @@ def test_findings_stand_in_the_order_of_the_file():
         "whenBlind",
     ]
     assert Level.ERROR not in {f.level for f in check(load(text, "guard.yaml"))}
+
+
+@pytest.mark.parametrize("capped", ["maxMode: audit", "rules: {first-boot: {mode: warn}}"])
+def test_a_first_boot_preference_that_its_rule_never_adds_is_told(capped):
+    assert ("warning", "firstBoot") in [
+        line[:2] for line in found(f"firstBoot: prefer-migratable\n{capped}")
+    ]
+    assert found("firstBoot: prefer-migratable") == []

@@ -43,7 +43,7 @@ def of(rule=Rule.INCOMPATIBLE_TARGET, *, max_mode=Mode.ENFORCE, **given_settings
     return Configuration(max_mode=max_mode, rules={rule: RuleSettings(**given_settings)})
 
 
-def test_the_rules_are_the_eleven_of_the_design_with_their_default_modes():
+def test_the_rules_and_their_default_modes():
     assert {rule.value: rule.default.value for rule in Rule} == {
         "cpu-model-default": "enforce",
         "target-selectors": "enforce",
@@ -56,11 +56,12 @@ def test_the_rules_are_the_eleven_of_the_design_with_their_default_modes():
         "unknown-cpu-model": "warn",
         "restart-required": "warn",
         "cluster-cpu-model": "enforce",
+        "first-boot": "enforce",
     }
 
 
-def test_three_rules_change_objects_and_the_others_refuse():
-    changing = {"cpu-model-default", "target-selectors", "completion-deadline"}
+def test_four_rules_change_objects_and_the_others_refuse():
+    changing = {"cpu-model-default", "target-selectors", "completion-deadline", "first-boot"}
     assert {rule.value for rule in Rule if rule.changes} == changing
 
 

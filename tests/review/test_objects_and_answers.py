@@ -77,17 +77,32 @@ def test_on_arm64_no_model_is_set() -> None:
     assert notes_of(cluster.after)["migration-guard.io/cpu-model-source"] == "architecture"
 
 
-def test_where_a_preset_with_a_cpu_block_matches_no_model_is_set() -> None:
-    preset = {
+def preset(**selector: Any) -> dict[str, Any]:
+    return {
         "apiVersion": GROUP,
         "kind": "VirtualMachineInstancePreset",
         "metadata": {"name": "p", "namespace": "prod"},
-        "spec": {"selector": {"matchLabels": {}}, "domain": {"cpu": {"cores": 2}}},
+        "spec": {"selector": selector, "domain": {"cpu": {"cores": 2}}},
     }
-    cluster = Cluster(*NODES, preset)
-    cluster.ask(unset())
+
+
+SMALL = {"key": "size", "operator": "In", "values": ["small", "tiny"]}
+
+
+@pytest.mark.parametrize("selector", [{}, {"matchLabels": {}}, {"matchExpressions": [SMALL]}])
+def test_where_a_preset_with_a_cpu_block_matches_no_model_is_set(selector: Any) -> None:
+    cluster = Cluster(*NODES, preset(**selector))
+    made = unset()
+    made["metadata"]["labels"] = {"size": "tiny"}
+    cluster.ask(made)
     assert "cpu" not in cluster.after["spec"]["domain"]
     assert notes_of(cluster.after)["migration-guard.io/cpu-model-source"] == "preset"
+
+
+def test_a_preset_that_does_not_match_changes_nothing() -> None:
+    cluster = Cluster(*NODES, preset(matchExpressions=[SMALL]))
+    cluster.ask(unset())
+    assert cluster.after["spec"]["domain"]["cpu"] == {"model": "host-model"}
 
 
 def test_the_receiver_of_a_decentralized_migration_is_skipped() -> None:

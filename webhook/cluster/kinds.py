@@ -9,6 +9,7 @@ from webhook.model.fields import InvalidObject
 from webhook.model.kubevirt import KubeVirt
 from webhook.model.migration import NO_SOURCE, LauncherPod, Migration, MigrationPolicy, RuntimeClass
 from webhook.model.node import Node
+from webhook.model.node_affinity import label_selector
 from webhook.model.pod_affinity import read_pod_terms
 from webhook.model.rendering import requirements
 from webhook.model.requests import derived_requests
@@ -165,9 +166,12 @@ def _policy(facts: Facts, _: Sharing, key: str, obj: Object) -> None:
 
 def _preset(facts: Facts, _: Sharing, key: str, obj: Object) -> None:
     namespace, name = key.split("/")
-    selector = fields.labels(obj, "spec", "selector", "matchLabels")
-    sets_cpu = fields.mapping(obj, "spec", "domain").get("cpu") is not None
-    facts.presets[key] = Preset(namespace, name, selector) if sets_cpu else None
+    if fields.mapping(obj, "spec", "domain").get("cpu") is None:
+        facts.presets[key] = None
+        return
+    at = ("spec", "selector")
+    selector = label_selector(fields.mapping(obj, *at), *at)
+    facts.presets[key] = Preset(namespace, name, selector)
 
 
 def _runtime_class(facts: Facts, _: Sharing, key: str, obj: Object) -> None:

@@ -164,8 +164,14 @@ def read_label_selector(obj: object, *path: str) -> LabelSelector | None:
     Raises:
         InvalidObject: Something that the API server refuses too.
     """
-    if obj is None:
-        return None
+    return None if obj is None else label_selector(obj, *path)
+
+
+def label_selector(obj: object, *path: str) -> LabelSelector:
+    """Read a label selector that is there; an empty one selects everything.
+
+    Arguments and errors as for :func:`read_label_selector`.
+    """
     here = ".".join(path) or "document"
     wanted = _map(obj, here)
     try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from webhook.model.migration import LauncherPod, Migration, MigrationPolicy
+    from webhook.model.node_affinity import LabelSelector
     from webhook.model.requirements import Requirements
     from webhook.model.storage import Claim, PersistentVolume
     from webhook.model.virtual_machine import VirtualMachine, VirtualMachineInstance
@@ -26,11 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A VirtualMachineInstancePreset that sets a CPU."""
+    """A VirtualMachineInstancePreset that sets a CPU; an empty selector matches every VMI.
+
+    Source: KubeVirt ``pkg/virt-api/webhooks/mutating-webhook/mutators/preset.go``.
+    """
 
     namespace: str
     name: str
-    selector: Mapping[str, str]
+    selector: LabelSelector
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,24 +117,26 @@ def _cpu_model(configuration: Configuration) -> Iterator[Finding]:
     if meant and model not in words:
         message = f"`{model}` is taken as the name of a CPU model; did you mean `{meant}`?"
         yield Finding(Level.WARNING, path, message)
-    rule = configuration.rules[Rule.CPU_MODEL_DEFAULT]
-    modes = [rule.mode, *(entry.mode for entry in rule.namespaces)]
-    if rule.origins.user is not None:
-        modes[0] = rule.origins.user
-    strongest = max(modes).capped(configuration.max_mode)
+    strongest = _strongest(configuration, Rule.CPU_MODEL_DEFAULT)
     if model != KUBEVIRT_MODEL and strongest is not Mode.ENFORCE:
         message = f"is never set: the rule cpu-model-default is at most `{strongest}`"
         yield Finding(Level.WARNING, path, message)
 
 
 def _first_boot(configuration: Configuration) -> Iterator[Finding]:
-    if configuration.first_boot is FirstBoot.PREFER_MIGRATABLE:
-        yield Finding(
-            Level.WARNING,
-            "firstBoot",
-            "prefer-migratable has no effect yet: this version does not touch the pods of a first "
-            "boot; set cpuModel.default to a model that all nodes can run instead",
-        )
+    strongest = _strongest(configuration, Rule.FIRST_BOOT)
+    if configuration.first_boot is FirstBoot.PREFER_MIGRATABLE and strongest is not Mode.ENFORCE:
+        message = f"changes no pod: the rule first-boot is at most `{strongest}`"
+        yield Finding(Level.WARNING, "firstBoot", message)
+
+
+def _strongest(configuration: Configuration, rule: Rule) -> Mode:
+    """Return the strongest mode in which a rule can review an object of a user."""
+    settings = configuration.rules[rule]
+    modes = [settings.mode, *(entry.mode for entry in settings.namespaces)]
+    if settings.origins.user is not None:
+        modes[0] = settings.origins.user
+    return max(modes).capped(configuration.max_mode)
 
 
 def _deadline(configuration: Configuration) -> Iterator[Finding]:

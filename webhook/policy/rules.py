@@ -63,6 +63,7 @@ class Rule(StrEnum):
     UNKNOWN_CPU_MODEL = "unknown-cpu-model"
     RESTART_REQUIRED = "restart-required"
     CLUSTER_CPU_MODEL = "cluster-cpu-model"
+    FIRST_BOOT = "first-boot"
 
     @property
     def default(self) -> Mode:
@@ -107,4 +108,5 @@ _ABOUT: Mapping[Rule, _About] = {
     Rule.UNKNOWN_CPU_MODEL: _About(Mode.WARN, (ReviewedKind.VM, ReviewedKind.VMI)),
     Rule.RESTART_REQUIRED: _About(Mode.WARN, (ReviewedKind.VM,)),
     Rule.CLUSTER_CPU_MODEL: _About(Mode.ENFORCE, (ReviewedKind.KUBEVIRT,)),
+    Rule.FIRST_BOOT: _About(Mode.ENFORCE, (ReviewedKind.POD,), changes=True),
 }

@@ -42,9 +42,10 @@ class Patch:
 
     def set(self, path: tuple[str, ...], value: str) -> None:
         """Make a string stand at a path; nothing is done where it stands there already."""
-        standing = self.get(*path)
-        if standing == value:
-            return
+        if self.get(*path) != value:
+            self._put(path, value)
+
+    def _put(self, path: tuple[str, ...], value: Any) -> None:
         for at, made in self._made.items():
             if path[: len(at)] == at:
                 # What this patch makes anew is made whole, by one operation.
@@ -57,9 +58,19 @@ class Patch:
             self._add(made_at, _nested(path[depth + 1 :], value))
             self._made[made_at] = self._operations[-1]
             return
+        standing = self.get(*path)
         if standing is not None:
             self._operations.append({"op": "test", "path": pointer(path), "value": standing})
         self._add(path, value)
+
+    def append(self, path: tuple[str, ...], item: Mapping[str, Any]) -> None:
+        """Put an item at the end of the list at a path; the list is made where there is none."""
+        standing = self.get(*path)
+        if not isinstance(standing, list):
+            self._put(path, [item])
+            return
+        self._operations.append({"op": "add", "path": f"{pointer(path)}/-", "value": item})
+        self._obj = _with(self._obj, path, [*standing, item])
 
     def _existing_depth(self, path: tuple[str, ...]) -> int:
         """Return how many of the parents of a path are there as mappings."""
@@ -75,7 +86,7 @@ class Patch:
         self._obj = _with(self._obj, path, value)
 
 
-def _nested(path: tuple[str, ...], value: str) -> Any:
+def _nested(path: tuple[str, ...], value: Any) -> Any:
     nested: Any = value
     for key in reversed(path):
         nested = {key: nested}

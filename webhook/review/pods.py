@@ -1,21 +1,26 @@
-"""Migration target pods: patched or left alone, never refused (docs/rules.md, "no rule may ever").
+"""virt-launcher pods: patched or left alone, never refused (docs/rules.md, "no rule may ever").
 
-Only a pod that virt-controller makes, for a VMI and a migration that are both known and whose uids
-it names rightly, is touched.
+Only a pod that virt-controller makes, for a VMI (and, at a target pod, a migration) that is known
+and whose uid it names rightly, is touched.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from webhook.model import fields, labels
+from webhook.model.cpu import effective_model
+from webhook.model.first_boot import preference
 from webhook.model.migration import LauncherPod, Migration
 from webhook.model.node_affinity import read_terms
 from webhook.model.obstacle import Code, Origin
 from webhook.model.placement import assess
 from webhook.model.requirements import Selector, code_of
+from webhook.model.virtual_machine import HOST_MODEL
 from webhook.model.wording import listed
+from webhook.policy.configuration import FirstBoot
 from webhook.policy.rules import Mode, Rule
 from webhook.review import requester
 from webhook.review.admission import in_namespace
@@ -25,33 +30,86 @@ from webhook.review.decision import Outcome
 from webhook.review.ids import is_decision_id
 
 if TYPE_CHECKING:
+    from webhook.model.node import Node
+    from webhook.model.placement import Assessment
     from webhook.model.requirements import Requirements
     from webhook.model.virtual_machine import VirtualMachineInstance
     from webhook.review.case import Case
 
+_PREFERRED = (
+    "spec",
+    "affinity",
+    "nodeAffinity",
+    "preferredDuringSchedulingIgnoredDuringExecution",
+)
 _CPU_CODES = frozenset({Code.CPU_MODEL, Code.CPU_FEATURE, Code.CPU_VENDOR, Code.PASSTHROUGH_CPU})
 
 
-def is_target(obj: fields.Object) -> bool:
-    """Tell whether a pod is, by its own account, the target of a migration.
+def mutate_created(case: Case) -> None:
+    """Add what a VM's pod should have: a target's CPU selectors and deadline, a first one's wish.
 
     Hotplug pods carry the migration's uid too, and provisioning pods the launcher's label.
     """
+    obj = in_namespace(case.review)
     marks = fields.labels(obj, "metadata", "labels")
     notes = fields.labels(obj, "metadata", "annotations")
-    return (
+    runs_a_vm = (
         marks.get(labels.POD_KIND) == labels.LAUNCHER
-        and bool(marks.get(labels.MIGRATION_UID))
         and notes.get(labels.EPHEMERAL_PROVISIONING) != "true"
     )
-
-
-def mutate_created(case: Case) -> None:
-    """Add the CPU selectors and the deadline that a target pod should have."""
-    obj = in_namespace(case.review)
-    if not is_target(obj):
+    if runs_a_vm and marks.get(labels.MIGRATION_UID):
+        _mutate_target(case, obj)
+    elif runs_a_vm and case.configuration.first_boot is FirstBoot.PREFER_MIGRATABLE:
+        _mutate_first(case, obj)
+    else:
         case.conclude_as(Outcome.NOT_REVIEWED)
+
+
+def _mutate_first(case: Case, obj: fields.Object) -> None:
+    """Lead a host-model guest's start to nodes that it can leave again."""
+    rule = Rule.FIRST_BOOT
+    pod = LauncherPod.from_object(obj)
+    vmi = case.snapshot.vmis.get(f"{pod.namespace}/{pod.vmi_name}")
+    doubt = _doubt_of_vmi(case, pod, vmi, obj)
+    if vmi is None or doubt:
+        case.would_change(rule, f"pod left alone: {doubt}")
         return
+    if effective_model(vmi, case.snapshot.kubevirt).model != HOST_MODEL or case.snapshot.blind():
+        case.passed(rule)
+        return
+    posted = _as_posted(case.snapshot.requirements(vmi), pod, obj)
+    terms = preference(_choices(assess(posted, case.snapshot.nodes, case.conditions(posted)), case))
+    if not terms:
+        case.passed(rule, "no node is better than another")
+        return
+    cpus = sorted({term["preference"]["matchExpressions"][0]["key"] for term in terms})
+    if case.mode(rule) is not Mode.ENFORCE:
+        case.would_change(rule, f"would prefer nodes with {listed(cpus)}")
+        return
+    for term in terms:
+        case.patch.append(_PREFERRED, term)
+    case.changed(rule, f"prefers nodes with {listed(cpus)}")
+
+
+def _choices(found: Assessment, case: Case) -> list[tuple[Node, int]]:
+    """Return the nodes that no lasting obstacle excludes: one of each CPU, and how many."""
+    nodes = case.snapshot.nodes
+    first: dict[int, Node] = {}
+    count: Counter[int] = Counter()
+    for part in found.parts:
+        if part.lasting:
+            continue
+        for node in part.in_any_order():
+            group = nodes.group_of(node.name)
+            if group is not None:
+                kind = nodes.groups[group].kind
+                count[kind] += 1
+                if kind not in first or node.name < first[kind].name:
+                    first[kind] = node
+    return [(node, count[kind]) for kind, node in first.items()]
+
+
+def _mutate_target(case: Case, obj: fields.Object) -> None:
     pod = LauncherPod.from_object(obj)
     doubt = _doubt(case, pod, obj)
     if doubt:
@@ -72,20 +130,30 @@ def mutate_created(case: Case) -> None:
 
 
 def _doubt(case: Case, pod: LauncherPod, obj: fields.Object) -> str:
-    """Say why a pod's labels are not believed, "" where they are."""
-    if not requester.is_controller(case.review, case.snapshot.kubevirt):
-        return "it was not made by KubeVirt's controller"
+    """Say why a target pod's labels are not believed, "" where they are."""
     vmi = case.snapshot.vmis.get(f"{pod.namespace}/{pod.vmi_name}")
-    if vmi is None:
-        return "its VMI is not among the facts"
-    owners = {fields.text(o, "uid") for o in fields.items(obj, "metadata", "ownerReferences")}
-    if vmi.uid != pod.vmi_uid or (owners and vmi.uid not in owners):
-        return f"its label {labels.CREATED_BY} is not the uid of its VMI"
+    doubt = _doubt_of_vmi(case, pod, vmi, obj)
+    if vmi is None or doubt:
+        return doubt
     migration = case.snapshot.migrations.get(pod.migration_uid)
     if migration is None:
         return f"no migration has the uid of its label {labels.MIGRATION_UID}"
     if (migration.namespace, migration.vmi_name) != (vmi.namespace, vmi.name):
         return f"its label {labels.MIGRATION_UID} belongs to a migration of something else"
+    return ""
+
+
+def _doubt_of_vmi(
+    case: Case, pod: LauncherPod, vmi: VirtualMachineInstance | None, obj: fields.Object
+) -> str:
+    """Say why a pod is not believed to be its VMI's, "" where it is."""
+    if not requester.is_controller(case.review, case.snapshot.kubevirt):
+        return "it was not made by KubeVirt's controller"
+    if vmi is None:
+        return "its VMI is not among the facts"
+    owners = {fields.text(o, "uid") for o in fields.items(obj, "metadata", "ownerReferences")}
+    if vmi.uid != pod.vmi_uid or (owners and vmi.uid not in owners):
+        return f"its label {labels.CREATED_BY} is not the uid of its VMI"
     return ""
 
 

@@ -5,15 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from webhook.model import fields
-from webhook.model.baseline import newest_common
-from webhook.model.cpu import EffectiveModel, architecture, effective_model
+from webhook.model.cpu import EffectiveModel, effective_model
 from webhook.model.labels import CREATE_MIGRATION_TARGET
-from webhook.model.virtual_machine import (
-    HOST_MODEL,
-    HOST_PASSTHROUGH,
-    VirtualMachineInstance,
-)
-from webhook.policy.configuration import COMMON_MODEL, KUBEVIRT_MODEL
+from webhook.model.virtual_machine import VirtualMachineInstance
+from webhook.policy.configuration import COMMON_MODEL
 from webhook.policy.rules import Mode, Rule
 from webhook.review import requester
 from webhook.review.admission import in_namespace
@@ -25,12 +20,12 @@ from webhook.review.annotations import (
     OVERRIDE_BY,
 )
 from webhook.review.cpu_models import tell_of_model
+from webhook.review.default_model import common_model, default_model
 from webhook.review.ids import is_decision_id
 
 if TYPE_CHECKING:
     from webhook.review.case import Case
 
-ARM64 = "arm64"
 _INSTANCETYPES = ("kubevirt.io/cluster-instancetype-name", "kubevirt.io/instancetype-name")
 NO_COMMON = "cpuModel.default is common, but no model spans all schedulable nodes: KubeVirt's holds"
 
@@ -69,12 +64,12 @@ def validate_created(case: Case) -> None:
     owner, dry_run = ("VMI", vmi.namespace, vmi.name), case.review.dry_run
     if is_decision_id(written) and case.memory.claim(written, owner, dry_run=dry_run):
         case.decision_id = written
-    _tell_of_preset_and_fallback(case, vmi)
+    _tell_of_fallback(case, vmi)
     tell_of_model(case, effective_model(vmi, case.snapshot.kubevirt).model, f"VM {vmi.key}")
 
 
 def _model_of(case: Case, vmi: VirtualMachineInstance) -> EffectiveModel:
-    default = _default_of(case, vmi)
+    default = default_model(vmi, case.snapshot, case.configuration)
     if not vmi.cpu_model:
         return default
     told = EffectiveModel(
@@ -86,46 +81,19 @@ def _model_of(case: Case, vmi: VirtualMachineInstance) -> EffectiveModel:
     return EffectiveModel(vmi.cpu_model, _who_named_it(case, vmi))
 
 
-def _default_of(case: Case, vmi: VirtualMachineInstance) -> EffectiveModel:
-    snapshot = case.snapshot
-    if architecture(vmi, snapshot.kubevirt) == ARM64:
-        return EffectiveModel(HOST_PASSTHROUGH, "architecture")
-    if _preset(case, vmi):
-        return EffectiveModel("", "preset")
-    wanted = case.configuration.cpu_model.default
-    if wanted == COMMON_MODEL:
-        wanted = _common(case, vmi) or KUBEVIRT_MODEL
-    if wanted != KUBEVIRT_MODEL:
-        return EffectiveModel(wanted, "cluster")
-    cluster = snapshot.kubevirt.cpu_model
-    return EffectiveModel(cluster or HOST_MODEL, "cluster" if cluster else "default")
-
-
-def _common(case: Case, vmi: VirtualMachineInstance) -> str:
-    kinds = tuple(group.representative for group in case.snapshot.nodes.groups)
-    return newest_common(kinds, architecture=architecture(vmi, case.snapshot.kubevirt)) or ""
-
-
 def _who_named_it(case: Case, vmi: VirtualMachineInstance) -> str:
     vm = case.snapshot.vms.get(f"{vmi.namespace}/{vmi.owner}") if vmi.owner else None
     from_type = any(key in vmi.annotations for key in _INSTANCETYPES)
     return "instancetype" if from_type and not (vm and vm.cpu_model) else "vm"
 
 
-def _preset(case: Case, vmi: VirtualMachineInstance) -> bool:
-    """Tell whether a preset with a CPU block matches: it would be dropped as a conflict."""
-    return any(
-        preset.namespace == vmi.namespace and preset.selector.items() <= vmi.labels.items()
-        for preset in case.snapshot.presets
-    )
-
-
-def _tell_of_preset_and_fallback(case: Case, vmi: VirtualMachineInstance) -> None:
+def _tell_of_fallback(case: Case, vmi: VirtualMachineInstance) -> None:
     if case.mode(Rule.CPU_MODEL_DEFAULT) is Mode.OFF:
         return
     if case.configuration.cpu_model.default != COMMON_MODEL or case.snapshot.blind():
         return
-    if vmi.annotations.get(CPU_MODEL_SOURCE) in ("cluster", "default") and not _common(case, vmi):
+    by_default = vmi.annotations.get(CPU_MODEL_SOURCE) in ("cluster", "default")
+    if by_default and not common_model(vmi, case.snapshot):
         case.warn(NO_COMMON)
 
 

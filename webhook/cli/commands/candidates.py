@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from webhook.model.placement import Assessment, assess
 from webhook.model.virtual_machine import HOST_MODEL
 from webhook.policy.rules import Mode, Rule
 from webhook.review.annotations import CPU_MODEL, CPU_MODEL_SOURCE
+from webhook.review.default_model import default_model
 
 if TYPE_CHECKING:
     import argparse
@@ -113,10 +114,12 @@ def judge(key: str, snapshot: Snapshot, configuration: Configuration, now: datet
     """
     vm, vmi = snapshot.vms.get(key), snapshot.vmis.get(key)
     try:
-        if vmi is None and vm is None:
+        if vmi is not None:
+            instance = vmi
+        elif vm is not None:
+            instance = _as_started(vm.instance(), snapshot, configuration)
+        else:
             raise CommandError(_unknown(key, snapshot))
-        instance = vmi if vmi is not None or vm is None else vm.instance()
-        assert instance is not None  # noqa: S101 - one of both is there; told to mypy
         mode = configuration.mode_for(Rule.PASSTHROUGH_CPU, namespace=instance.namespace)
         demanded = snapshot.requirements(instance, strict_passthrough=mode is Mode.ENFORCE)
         under = snapshot.conditions(demanded, configuration.passing_taints, now.timestamp())
@@ -135,6 +138,18 @@ def judge(key: str, snapshot: Snapshot, configuration: Configuration, now: datet
         assessment=assessment,
         notes=tuple(_notes(instance, snapshot, demanded, stopped=stopped)),
     )
+
+
+def _as_started(
+    vmi: VirtualMachineInstance, snapshot: Snapshot, configuration: Configuration
+) -> VirtualMachineInstance:
+    """Return a stopped VM's instance with the model that the guard would set at its start."""
+    mode = configuration.mode_for(Rule.CPU_MODEL_DEFAULT, namespace=vmi.namespace)
+    if vmi.cpu_model or mode is not Mode.ENFORCE:
+        return vmi
+    model, source = default_model(vmi, snapshot, configuration)
+    notes = {**vmi.annotations, CPU_MODEL: model, CPU_MODEL_SOURCE: source}
+    return replace(vmi, cpu_model=model, annotations=notes)
 
 
 _STOPPED = (Blocker("not-running", "it is stopped: the nodes are judged for a start"),)
