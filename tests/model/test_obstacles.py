@@ -309,27 +309,45 @@ def test_another_vm_that_it_keeps_away_from_is_passing() -> None:
     only(judge(node("b"), vmi(affinity=affinity), neighbour), "pod-affinity", "passing")
 
 
-def near(app: str) -> dict[str, Any]:
-    term = {
-        "labelSelector": {"matchLabels": {"app": app}},
-        "topologyKey": "kubernetes.io/hostname",
-    }
-    return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+def near(*apps: str) -> dict[str, Any]:
+    terms = [
+        {"labelSelector": {"matchLabels": {app: "yes"}}, "topologyKey": "kubernetes.io/hostname"}
+        for app in apps
+    ]
+    return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+
+
+def running(at: str, *apps: str) -> dict[str, Any]:
+    pod = launcher("-".join(apps), at)
+    pod["metadata"]["labels"] |= dict.fromkeys(apps, "yes")
+    return pod
 
 
 def test_a_vm_that_must_be_near_another_goes_where_that_one_is() -> None:
-    beside = launcher("db", "b")
-    beside["metadata"]["labels"]["app"] = "db"
-    assert judge(node("b"), vmi(affinity=near("db")), beside) == {}
-    elsewhere = launcher("db", "a")
-    elsewhere["metadata"]["labels"]["app"] = "db"
-    only(judge(node("b"), vmi(affinity=near("db")), elsewhere), "pod-affinity", "passing")
+    assert judge(node("b"), vmi(affinity=near("db")), running("b", "db")) == {}
+    only(judge(node("b"), vmi(affinity=near("db")), running("a", "db")), "pod-affinity", "passing")
+
+
+def test_only_a_pod_that_meets_every_affinity_term_counts() -> None:
+    wishes = vmi(affinity=near("db", "fast"))
+    assert judge(node("b"), wishes, running("b", "db", "fast")) == {}
+    only(
+        judge(node("b"), wishes, running("b", "db"), running("b", "fast")),
+        "pod-affinity",
+        "passing",
+    )
 
 
 def test_the_first_of_a_group_that_wants_to_be_together_may_go_anywhere() -> None:
     first = vmi(affinity=near("web"))
-    first["metadata"]["labels"] = {"app": "web"}
+    first["metadata"]["labels"] = {"web": "yes"}
     assert judge(node("b"), first) == {}
+
+
+def test_it_is_not_the_first_of_its_group_unless_it_meets_every_term_itself() -> None:
+    first = vmi(affinity=near("web", "fast"))
+    first["metadata"]["labels"] = {"web": "yes"}
+    only(judge(node("b"), first), "pod-affinity", "passing")
 
 
 def test_the_source_itself_is_out() -> None:

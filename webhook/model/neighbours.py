@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from webhook.model.pod_affinity import Domains, domains
+from webhook.model.pod_affinity import Domains, places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ class Neighbours:
         "_by_namespace",
         "_namespaces",
         "_nodes",
-        "_of_term",
+        "_of_terms",
         "_pods",
         "_repelled",
         "_repelling",
@@ -44,7 +43,7 @@ class Neighbours:
         self._repelling = repelling
         self._by_namespace: dict[str, list[LauncherPod]] | None = None
         self._repelled: dict[str | None, _Values] | None = None
-        self._of_term: dict[PodTerm, Domains] = {}
+        self._of_terms: dict[tuple[PodTerm, ...], tuple[frozenset[str], ...]] = {}
 
     def domains(
         self, terms: Sequence[PodTerm], namespace: str, marks: Mapping[str, str]
@@ -56,12 +55,19 @@ class Neighbours:
             namespace: Its namespace.
             marks: Its labels.
         """
-        found = [self._own(term, namespace, marks) for term in terms]
+        near = tuple(term for term in terms if not term.anti)
+        apart = [(term,) for term in terms if term.anti]
+        found = [
+            each
+            for together in (near, *apart)
+            if together
+            for each in self._own(together, namespace, marks)
+        ]
         if self._repelling:
             here = self._namespaces.get(namespace, {})
             repelled = self._terms_that_repel()
-            for near in (namespace, None):
-                for term, values in repelled.get(near, {}).items():
+            for spoken_of in (namespace, None):
+                for term, values in repelled.get(spoken_of, {}).items():
                     if term.selects(namespace, marks, here):
                         found.append(Domains(term, frozenset(values), bootstrap=False))
         return tuple(dict.fromkeys(found))
@@ -81,15 +87,16 @@ class Neighbours:
             self._repelled = found
         return self._repelled
 
-    def _own(self, term: PodTerm, namespace: str, marks: Mapping[str, str]) -> Domains:
-        known = self._of_term.get(term)
+    def _own(
+        self, terms: tuple[PodTerm, ...], namespace: str, marks: Mapping[str, str]
+    ) -> list[Domains]:
+        known = self._of_terms.get(terms)
         if known is None:
-            known = domains(term, namespace, marks, self._near(term), self._nodes, self._namespaces)
-            self._of_term[term] = known
-        if known.values:
-            return known
+            known = places(terms, self._near(terms[0]), self._nodes, self._namespaces)
+            self._of_terms[terms] = known
         here = self._namespaces.get(namespace, {})
-        return replace(known, bootstrap=term.selects(namespace, marks, here))
+        bootstrap = not any(known) and all(t.selects(namespace, marks, here) for t in terms)
+        return [Domains(term, values, bootstrap) for term, values in zip(terms, known, strict=True)]
 
     def _near(self, term: PodTerm) -> list[LauncherPod]:
         """Return the pods that a term can speak of."""

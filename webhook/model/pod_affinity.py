@@ -12,7 +12,7 @@ from webhook.model import fields
 from webhook.model.node_affinity import LabelSelector, read_label_selector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from webhook.model.fields import Object
     from webhook.model.migration import LauncherPod
@@ -66,7 +66,11 @@ def read_pod_terms(affinity: Object, namespace: str) -> tuple[PodTerm, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Domains:
-    """For one term: the values of its topology key where pods that it selects run."""
+    """For one term: the values of its topology key where the pods are that count.
+
+    ``bootstrap``: there are none yet, and the pod itself is one of those that it wants to be near:
+    the first of its kind may go to any node that has the key.
+    """
 
     term: PodTerm
     values: frozenset[str]
@@ -82,27 +86,25 @@ class Domains:
         return at is None or at not in self.values
 
 
-def domains(
-    term: PodTerm,
-    namespace: str,
-    marks: Mapping[str, str],
+def places(
+    terms: Sequence[PodTerm],
     pods: Iterable[LauncherPod],
     nodes: Mapping[str, Node],
     namespace_labels: Mapping[str, Mapping[str, str]],
-) -> Domains:
-    """Find where the pods run that a term speaks of.
+) -> tuple[frozenset[str], ...]:
+    """Return, for each term, the values of its topology key where pods run that all terms select.
 
-    The first pod of a group that wants to be near its own kind may go anywhere (``bootstrap``).
+    Affinity terms count together (``podMatchesAllAffinityTerms``), anti-affinity terms each alone.
     """
-    values = set()
+    values: tuple[set[str], ...] = tuple(set() for _ in terms)
     for pod in pods:
         node = nodes.get(pod.node_name)
         if node is None or pod.finished:
             continue
         here = namespace_labels.get(pod.namespace, {})
-        if term.selects(pod.namespace, pod.labels, here):
-            at = node.labels.get(term.topology_key)
-            if at is not None:
-                values.add(at)
-    own = term.selects(namespace, marks, namespace_labels.get(namespace, {}))
-    return Domains(term, frozenset(values), bootstrap=not values and own)
+        if all(term.selects(pod.namespace, pod.labels, here) for term in terms):
+            for term, found in zip(terms, values, strict=True):
+                at = node.labels.get(term.topology_key)
+                if at is not None:
+                    found.add(at)
+    return tuple(frozenset(found) for found in values)
