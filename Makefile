@@ -6,10 +6,11 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 ARGS ?=
+INPUTS ?= 100000
 # The only tool whose folder cannot be set in pyproject.toml.
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help setup demo serve test lint bench lock clean
+.PHONY: help setup demo serve test lint fuzz bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +36,9 @@ lint: setup ## style, types and the order of the layers
 
 test: setup lint ## all checks, then all tests; options of pytest: ARGS="-k affinity"
 	@$(BIN)/python -m pytest -q $(ARGS)
+
+fuzz: setup ## 100,000 damaged reviews, new ones every time; fewer: INPUTS=2000
+	@FUZZ_INPUTS=$(INPUTS) $(BIN)/python -m pytest -q -k "fuzz" tests/server $(ARGS)
 
 bench: setup ## run every benchmark in bench/
 	@set -e; for file in bench/*.py; do \

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from webhook.model.fields import InvalidObject
 from webhook.review.admission import parse, render
-from webhook.review.deciding import mutate, validate
+from webhook.review.deciding import mutate, not_judged, validate
 from webhook.review.memory import RefusalMemory
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ class Answerer:
     def answer(self, path: str, body: bytes, late: str = "") -> Answer:
         """Answer one AdmissionReview.
 
+        An object or a fact with a field of a type that its kind cannot have is not judged; the
+        outcome is blind.
+
         Args:
             path: ``/mutate`` or ``/validate``.
             body: An AdmissionReview in JSON.
@@ -75,15 +79,12 @@ class Answerer:
             NotAReview: The body is none.
         """
         review = parse(body)
-        decide = mutate if path == MUTATE else validate
-        decision = decide(
-            review,
-            self._facts(),
-            self._configuration(),
-            self._clock(),
-            self._new_id,
-            self._memory,
-            late,
-        )
+        mutating = path == MUTATE
+        decide = mutate if mutating else validate
+        given = review, self._facts(), self._configuration(), self._clock(), self._new_id
+        try:
+            decision = decide(*given, self._memory, late)
+        except InvalidObject as error:
+            decision = not_judged(*given, str(error), mutating=mutating)
         kept = self._on_decision(review, decision)
         return Answer(render(review, decision), kept)

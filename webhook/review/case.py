@@ -151,6 +151,12 @@ class Case:
         """Note what came of the review where no rule speaks of it."""
         self._outcomes.append(outcome)
 
+    def conclude_blind(self, why: str) -> None:
+        """Note that nothing was judged, and why."""
+        self._outcomes.append(Outcome.BLIND)
+        self._told.append(f"not judged: {why}")
+        self.warn(f"not judged: {why}")
+
     def refuse_blind(self, message: str) -> None:
         """Refuse because nothing is known (``whenBlind: deny``)."""
         self._refusals.append(message)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import jsonpatch
 
 from webhook.model import fields
+from webhook.model.wording import LONGEST_WARNING, escaped
 from webhook.review import (
     kubevirts,
     migrations,
@@ -108,6 +109,39 @@ def _decide(case: Case, table: Mapping[_Key, Rules]) -> Decision:
         case.warn(f"{'nothing changed' if case.mutating else 'not judged'}: {case.late}")
     else:
         rules(case)
+    return case.decide()
+
+
+def not_judged(
+    review: Review,
+    snapshot: Snapshot,
+    configuration: Configuration,
+    now: datetime,
+    new_id: Callable[[], str],
+    why: str,
+    *,
+    mutating: bool,
+) -> Decision:
+    """Decide where an object or a fact cannot be read: blind (docs/rules.md, "Blind").
+
+    The API server holds a custom resource against its schema only after the mutating pass, and
+    then says itself what is wrong with it.
+
+    Args:
+        review: What is asked.
+        snapshot: The facts.
+        configuration: The settings.
+        now: The time, aware.
+        new_id: Makes a decision id.
+        why: What cannot be read.
+        mutating: Whether this is the pass that may change the object.
+    """
+    case = Case(review, snapshot, configuration, now, new_id, mutating=mutating)
+    text = escaped(why, LONGEST_WARNING)
+    if (review.group, review.kind) == (KUBEVIRT, "VirtualMachineInstanceMigration"):
+        migrations.not_judged(case, text)
+    else:
+        case.conclude_blind(text)
     return case.decide()
 
 

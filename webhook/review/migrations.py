@@ -6,6 +6,7 @@ chosen-node, no-room-now and passthrough-cpu judge it. UPDATE: guard-annotations
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from webhook.model import fields, kubevirt
@@ -194,18 +195,25 @@ def _tell(case: Case, judged: Judged) -> None:
         case.warn(note)
 
 
+def not_judged(case: Case, why: str) -> None:
+    """Conclude where the migration or what is known of its VMI cannot be read."""
+    with suppress(fields.InvalidObject):
+        _facts(case)
+    _conclude_blind(case, why)
+
+
 def _conclude_blind(case: Case, why: str) -> None:
-    case.conclude_as(Outcome.BLIND)
-    denies = case.configuration.when_blind is WhenBlind.DENY
+    denies = case.configuration.when_blind is WhenBlind.DENY and not case.mutating
     by_user = case.origin is MigrationOrigin.USER
     if denies and by_user and not (case.exempt or case.override.author):
+        case.conclude_as(Outcome.BLIND)
         again = "Try again" if case.late else "Try again when the guard is ready"
         case.refuse_blind(
             f"migration refused: {why}, so nobody can say whether it would succeed "
             f"(whenBlind: deny). {again}. Decision {case.decision_id}."
         )
         return
-    case.warn(f"not judged: {why}")
+    case.conclude_blind(why)
 
 
 def validate_updated(case: Case) -> None:

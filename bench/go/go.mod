@@ -1,0 +1,3 @@
+module migration-guard/bench
+
+go 1.22

@@ -1,0 +1,150 @@
+"""Whatever a review looks like, it gets an AdmissionReview or a 400: fuzzed.
+
+``make fuzz`` tries 100,000 reviews on both paths, new ones every time; the tests try a few, always
+the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import os
+import time
+from contextlib import redirect_stderr
+from typing import Any
+
+import jsonpatch
+import orjson
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests import captured_cluster
+from tests.server.mutations import CAPTURED, bodies
+from webhook.cli.commands.serve import build
+from webhook.review.answer import MUTATE, VALIDATE
+from webhook.serving.asgi import AdmissionApplication
+from webhook.serving.connections import BEGAN
+
+INPUTS = int(os.environ.get("FUZZ_INPUTS", "0"))
+"""How many reviews ``make fuzz`` tries; 0 in the tests."""
+LONGEST_LINE = 16_384
+KEYS = {"uid", "allowed", "status", "patchType", "patch", "warnings", "auditAnnotations"}
+
+fuzzed = settings(
+    max_examples=INPUTS or 400,
+    derandomize=not INPUTS,
+    database=None,
+    deadline=None,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+    report_multiple_bugs=True,
+)
+
+
+class Guard:
+    """The whole guard but for the network: the ASGI application, decision, metrics and log."""
+
+    def __init__(self, folder: Any) -> None:
+        inventory = folder / "inventory.json"
+        objects = [
+            *captured_cluster.nodes(),
+            captured_cluster.kubevirt(),
+            captured_cluster.running_vmi(),
+            captured_cluster.source_pod(),
+            captured_cluster.migration(),
+        ]
+        inventory.write_text(
+            json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}), encoding="utf-8"
+        )
+        self.log = io.StringIO()
+        with redirect_stderr(self.log):
+            self.parts = build(None, [inventory])
+        self.application = AdmissionApplication(self.parts.answer, self.parts.metrics)
+        self.runner = asyncio.Runner()
+
+    def ask(self, path: str, body: bytes) -> tuple[int, bytes]:
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": body}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        scope: dict[str, Any] = {"type": "http", "path": path, "method": "POST", "headers": headers}
+        scope |= {"query_string": b"timeout=10s", "state": {BEGAN: time.perf_counter()}}
+        self.runner.run(self.application(scope, receive, send))
+        return sent[0]["status"], b"".join(part.get("body", b"") for part in sent[1:])
+
+    def said(self) -> str:
+        text = self.log.getvalue()
+        self.log.seek(0)
+        self.log.truncate()
+        return text
+
+
+@pytest.fixture(scope="module")
+def guard(tmp_path_factory):
+    made = Guard(tmp_path_factory.mktemp("fuzz"))
+    yield made
+    made.runner.close()
+
+
+def is_an_answer(path: str, body: bytes, status: int, answered: bytes) -> None:
+    """Hold a response against what the API server takes."""
+    if status == 400:
+        text = answered.decode()
+        assert text.endswith("\n")
+        assert text.count("\n") == 1
+        assert len(text) < 1000
+        return
+    assert status == 200, answered
+    review = orjson.loads(answered)
+    assert set(review) == {"apiVersion", "kind", "response"}
+    assert (review["apiVersion"], review["kind"]) == ("admission.k8s.io/v1", "AdmissionReview")
+    response = review["response"]
+    request = orjson.loads(body)["request"]
+    uid = request["uid"]
+    assert response["uid"] == (uid if isinstance(uid, str) else json.dumps(uid))
+    assert response.keys() <= KEYS
+    assert all(isinstance(v, str) for v in response.get("auditAnnotations", {}).values())
+    if path == MUTATE:
+        assert response["allowed"] is True
+        assert "warnings" not in response
+        if "patch" in response:
+            assert response["patchType"] == "JSONPatch"
+            patch = orjson.loads(base64.b64decode(response["patch"], validate=True))
+            assert patch
+            # Guards of what stands there hold, so each operation finds its place.
+            jsonpatch.apply_patch(request["object"], patch)
+        return
+    assert "patch" not in response
+    warnings = response.get("warnings", [])
+    assert all(len(text) <= 256 and text.isprintable() for text in warnings)
+    if not response["allowed"]:
+        message = response["status"]["message"]
+        assert response["status"]["code"] == 403
+        assert len(message) <= 1000
+        assert message.isprintable()
+        assert request["kind"]["kind"] != "Pod"
+
+
+@fuzzed
+@given(bodies())
+def test_a_damaged_review_gets_an_answer_or_a_400(guard, body):
+    for path in (MUTATE, VALIDATE):
+        is_an_answer(path, body, *guard.ask(path, body))
+    for line in guard.said().splitlines():
+        assert len(line) <= LONGEST_LINE
+        assert json.loads(line)["message"] == "decision"
+
+
+@pytest.mark.parametrize("captured", CAPTURED, ids=lambda captured: captured.name)
+def test_an_undamaged_review_is_answered(guard, captured):
+    for path in (MUTATE, VALIDATE):
+        status, answered = guard.ask(path, captured.body)
+        assert status == 200
+        is_an_answer(path, captured.body, status, answered)
