@@ -59,8 +59,9 @@ def build(how: str, ready: bool) -> Parts:
 def main(arguments: str) -> int:
     given = json.loads(arguments)
     how, ready = given.pop("build", ""), given.pop("ready", True)
-    for name in ("tls_cert", "tls_key", "certs_dir", "ports_file"):
+    for name in ("tls_cert", "tls_key", "tls_ca", "client_ca", "certs_dir", "ports_file"):
         given[name] = Path(given[name]) if given.get(name) else None
+    given["client_names"] = frozenset(given.get("client_names", ()))
     return serve(ServerSettings(**given), lambda: build(how, ready))
 
 

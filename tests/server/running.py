@@ -7,11 +7,15 @@ import json
 import ssl
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).parents[2]
 JSON = {"Content-Type": "application/json"}
+HANDSHAKE_FAILS = (ssl.SSLError, ConnectionError)
+"""What a client meets; uvloop closes without the alert that would say why."""
 SECONDS = 20
 """How long a test waits before it gives up; nothing comes near it."""
 
@@ -120,3 +124,17 @@ def ask(
 ) -> Answer:
     connection.request(method, path, body=body, headers=headers)
     return Answer(connection.getresponse())
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def measured(server: RunningServer, name: str) -> float:
+    """Return the value of a metric; its labels are part of the name."""
+    lines = server.operations("/metrics").text.splitlines()
+    return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + " "))

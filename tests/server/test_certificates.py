@@ -12,12 +12,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from webhook.serving.certificates import (
-    development_certificate,
-    given_certificate,
-    read_certificate,
-)
+from webhook.serving.certificates import development_certificate
 from webhook.serving.errors import StartError
+from webhook.serving.key_pair import read_pair
 from webhook.serving.tls import server_context
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -43,7 +40,7 @@ def test_nothing_but_the_three_files_is_left(files):
 
 
 def test_it_is_valid_for_ninety_days(files):
-    leaf = read_certificate(files.certificate, files.key)
+    leaf = read_pair(files.certificate, files.key).leaf
 
     assert leaf.not_valid_after_utc == NOW + timedelta(days=90)
     assert leaf.not_valid_before_utc < NOW
@@ -59,7 +56,9 @@ def test_a_strict_client_that_trusts_the_ca_accepts_each_name(tmp_path, name):
     server_end, client_end = socket.socketpair()
 
     def serve():
-        with server_context(files).wrap_socket(server_end, server_side=True) as served:
+        with server_context(read_pair(files.certificate, files.key)).wrap_socket(
+            server_end, server_side=True
+        ) as served:
             served.recv(1)
 
     thread = Thread(target=serve)
@@ -104,7 +103,7 @@ def test_a_damaged_set_is_replaced(files, tmp_path, name, damage):
     else:
         path.write_bytes(other.read_bytes())
     development_certificate(files.key.parent, NOW)
-    leaf = read_certificate(files.certificate, files.key)
+    leaf = read_pair(files.certificate, files.key).leaf
 
     leaf.verify_directly_issued_by(
         x509.load_pem_x509_certificate((files.key.parent / "ca.crt").read_bytes())
@@ -127,30 +126,24 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         development_certificate(tmp_path / "file" / "certs", NOW)
 
 
-def test_a_pair_that_was_given_is_taken(files):
-    given = given_certificate(files.certificate, files.key)
-
-    assert (given.certificate, given.authority) == (files.certificate, None)
-
-
 def test_a_key_of_another_certificate_is_named(files, tmp_path):
     other = development_certificate(tmp_path / "other", NOW)
 
     with pytest.raises(StartError, match="not the key of the certificate in") as caught:
-        given_certificate(files.certificate, other.key)
+        read_pair(files.certificate, other.key)
     assert str(other.key) in str(caught.value)
 
 
 def test_files_that_hold_something_else_are_named(files):
     with pytest.raises(StartError, match=r"tls\.key: holds no certificate in PEM"):
-        given_certificate(files.key, files.key)
+        read_pair(files.key, files.key)
     with pytest.raises(StartError, match=r"tls\.crt: holds no private key in PEM"):
-        given_certificate(files.certificate, files.certificate)
+        read_pair(files.certificate, files.certificate)
 
 
 def test_a_folder_in_place_of_a_key_is_named(files, tmp_path):
     with pytest.raises(StartError, match=f"{tmp_path}: cannot read the key: Is a directory"):
-        given_certificate(files.certificate, tmp_path)
+        read_pair(files.certificate, tmp_path)
 
 
 def test_an_encrypted_key_is_named(files):
@@ -164,4 +157,4 @@ def test_an_encrypted_key_is_named(files):
     )
 
     with pytest.raises(StartError, match=r"tls\.key: the key is encrypted"):
-        given_certificate(files.certificate, files.key)
+        read_pair(files.certificate, files.key)

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import shutil
 import ssl
-import time
 from datetime import UTC, datetime
 
 import pytest
 
-from tests.server.running import SECONDS, ask
-from webhook.serving.certificates import development_certificate, read_certificate
+from tests.server.running import ask, measured, until
+from webhook.serving.certificates import development_certificate
+from webhook.serving.key_pair import read_pair
 
 TAKEN_UP = 'migration_guard_file_taken_up{file="certificate"}'
 NOT_AFTER = "migration_guard_certificate_not_after_seconds"
-
-
-def until(holds):
-    end = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def served(server):
@@ -31,11 +24,6 @@ def served(server):
         return connection.sock.getpeercert(binary_form=True)
     finally:
         connection.close()
-
-
-def measured(server, name):
-    lines = server.operations("/metrics").text.splitlines()
-    return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + " "))
 
 
 def readiness(server):
@@ -77,9 +65,9 @@ def test_a_replaced_pair_is_served_to_new_connections_while_an_open_one_goes_on(
     guard.tls = ssl.create_default_context(cafile=new.authority)
     assert guard.ask("/validate").status == 200
     until(lambda: measured(guard, TAKEN_UP) == 1)
-    end = read_certificate(new.certificate, new.key).not_valid_after_utc
+    end = read_pair(new.certificate, new.key).leaf.not_valid_after_utc
     assert measured(guard, NOT_AFTER) == end.timestamp()
-    assert "the new one is served, valid until" in guard.stop()
+    assert "certificate: valid until" in guard.stop()
 
 
 def test_a_torn_pair_keeps_the_old_one_and_heals(guard, new):
@@ -92,7 +80,7 @@ def test_a_torn_pair_keeps_the_old_one_and_heals(guard, new):
     assert served(guard) == before
     assert guard.operations("/readyz").status == 200
     assert "not the key of the certificate" in readiness(guard)
-    put(guard, new.key)
+    put(guard, new.key, new.authority)
     until(lambda: served(guard) != before)
     until(lambda: "warning" not in readiness(guard))
     assert measured(guard, TAKEN_UP) == 1

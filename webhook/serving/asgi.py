@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from webhook.review.errors import NotAReview
+from webhook.serving.clients import REFUSAL
 from webhook.serving.connections import BEGAN
 from webhook.serving.deadlines import InvalidTimeout, budget_of
 from webhook.serving.failures import log_failure, one_line
@@ -63,6 +64,7 @@ class AdmissionApplication:
 
     | request | response |
     |---|---|
+    | a client that is not allowed, whatever it asks | 403, one line that says why |
     | path other than /mutate, /validate | 404 |
     | method other than POST | 405, with Allow |
     | content type other than application/json | 415 |
@@ -160,7 +162,9 @@ _STOPPING = _line(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping", last
 def _refusal(scope: Message) -> Reply | None:
     """Return the response to a request that is refused for its head alone."""
     headers: dict[bytes, bytes] = dict(scope["headers"])
-    if scope["path"] not in PATHS:
+    if (why := scope["state"].get(REFUSAL)) is not None:
+        refusal = _line(HTTPStatus.FORBIDDEN, why)
+    elif scope["path"] not in PATHS:
         refusal = _NOT_FOUND
     elif scope["method"] != "POST":
         refusal = _NOT_POST

@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from webhook.serving.clients import REFUSAL
+
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
+
+    from webhook.serving.clients import PeerCertificate
 
 CLOSE_NOTIFY_SECONDS = 1
 """How long a closed connection waits for the peer's close_notify; uvloop would wait 30."""
@@ -24,10 +29,15 @@ class ConnectionState(ServerState):
     Args:
         stall_seconds: For how long a peer may owe a whole request.
         most: How many connections there may be after their handshake.
+        refusal: Takes the certificate that the peer has shown, if any, and returns the line that
+            is its answer to every request; None for a peer that is answered.
     """
 
-    def __init__(self, stall_seconds: float, most: int) -> None:
+    def __init__(
+        self, stall_seconds: float, most: int, refusal: Callable[[PeerCertificate], str | None]
+    ) -> None:
         super().__init__()
+        self.refusal = refusal
         self.stall_seconds = stall_seconds
         self.most = most
         # Used for its order: the one that has been idle longest comes first.
@@ -83,6 +93,10 @@ class ReviewProtocol(HttpToolsProtocol):
     ) -> None:
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        refusal = self.server_state.refusal(transport.get_extra_info("peercert"))
+        if refusal is not None:
+            # It reaches the application with each request of this connection.
+            self.app_state = {**self.app_state, REFUSAL: refusal}
         self._expect_request()
         self.server_state.make_room()
 

@@ -19,6 +19,7 @@ from prometheus_client import (
 
 from webhook.policy.rules import Mode, Rule
 from webhook.review.decision import Outcome
+from webhook.serving.clients import Reason
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -93,6 +94,12 @@ class Metrics:
             "When the certificate that is served ends, as Unix time.",
             registry=self._registry,
         )
+        self._clients = Counter(
+            "migration_guard_clients_refused",
+            "Connections whose requests are answered with 403 for the client's certificate.",
+            ("reason",),
+            registry=self._registry,
+        )
         build = Gauge(
             "migration_guard_build_info",
             "Always 1; the labels say what is running.",
@@ -107,6 +114,8 @@ class Metrics:
             self._seconds.labels(path)
         for miss in Miss:
             self._misses.labels(miss.value)
+        for reason in Reason:
+            self._clients.labels(reason.value)
 
     def observe_review(self, path: str, code: int, seconds: float) -> None:
         """Count one answered request.
@@ -139,6 +148,10 @@ class Metrics:
     def note_certificate(self, not_after: datetime) -> None:
         """Note when the certificate that is served ends; the time has its time zone."""
         self._certificate.set(not_after.timestamp())
+
+    def count_refused_client(self, reason: Reason) -> None:
+        """Count one connection of a client that is not allowed."""
+        self._clients.labels(reason.value).inc()
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format (see ``content_type``)."""

@@ -1,32 +1,26 @@
-"""The certificate in use, taken up anew when its files change.
-
-What is broken never replaces what works: the old certificate goes on being served, and readiness,
-a metric and the log say so until the files are mended.
-"""
+"""The certificate in use, taken up anew without a restart."""
 
 from __future__ import annotations
 
 import ssl
-from datetime import UTC, datetime
+import threading
 from typing import TYPE_CHECKING
 
-from webhook.serving.certificates import read_certificate
-from webhook.serving.errors import StartError
-from webhook.serving.failures import log_failure
 from webhook.serving.tls import server_context
-from webhook.serving.watching import FileWatch
+from webhook.serving.watching import SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
-    from cryptography import x509
-
-    from webhook.serving.certificates import CertificateFiles
+    from webhook.serving.certificate_source import CertificateSource
+    from webhook.serving.clients import AllowedClients
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
 
 PART = "certificate"
-"""Its name on the readiness board and in the metrics."""
+CLIENTS_PART = "client CA"
+"""Their names on the readiness board and in the metrics."""
 
 
 class ForwardingContext(ssl.SSLContext):
@@ -63,27 +57,33 @@ class ForwardingContext(ssl.SSLContext):
 
 
 class ServedCertificate:
-    """The certificate the admission port answers with."""
+    """The certificate the admission port answers with, and the clients it asks for one.
 
-    def __init__(self, files: CertificateFiles, say: Callable[[str], None]) -> None:
-        """Read the certificate for the first time.
+    Args:
+        source: Where it comes from.
+        minimum: The oldest version of TLS that is spoken.
+        clients: Who gets an answer; None for everybody.
+        clock: Returns the present time, with its time zone.
+        say: Takes a line for the log when something new is taken up or cannot be.
+    """
 
-        Args:
-            files: Where it lies.
-            say: Takes a line for the log when a new one is taken up or cannot be.
-
-        Raises:
-            StartError: The certificate or its key cannot be used.
-        """
-        self._files = files
+    def __init__(
+        self,
+        source: CertificateSource,
+        minimum: ssl.TLSVersion,
+        clients: AllowedClients | None,
+        clock: Callable[[], datetime],
+        say: Callable[[str], None],
+    ) -> None:
+        self._source = source
+        self._minimum = minimum
+        self._clients = clients
+        self._clock = clock
         self._say = say
-        # Before the first reading: a change while it goes on is then seen as one.
-        self._watch = FileWatch((files.certificate, files.key), self._read_again)
-        self._leaf = read_certificate(files.certificate, files.key)
-        self.context = ForwardingContext(server_context(files))
+        self.context = ForwardingContext(self._context())
 
-    def watch(self, readiness: Readiness, metrics: Metrics) -> None:
-        """Begin to take up new ones.
+    def report_to(self, readiness: Readiness, metrics: Metrics) -> None:
+        """Report what is served, from now on.
 
         Args:
             readiness: Told which certificate is served, and when a new one is broken.
@@ -91,53 +91,44 @@ class ServedCertificate:
         """
         self._readiness = readiness
         self._metrics = metrics
-        self._report(ready=datetime.now(UTC) < self._leaf.not_valid_after_utc)
-        self._watch.start()
+        self._report()
 
-    def _read_again(self) -> None:
-        files = self._files
-        try:
-            leaf = read_certificate(files.certificate, files.key)
-            _require_valid(leaf, files)
-            # Built beside the one in use. It reads the files once more; were they changed in
-            # between, OpenSSL compares the pair again, and the watch calls again.
-            context = server_context(files)
-        except StartError as error:
-            self._keep(str(error))
-        except Exception as error:
-            log_failure("the new certificate could not be read", error)
-            self._keep(f"{files.certificate}: cannot be read; the log says more")
+    def watch(self) -> None:
+        """Begin to look every second; it must be known by then whom to report to."""
+        # A daemon: it ends with the process.
+        threading.Thread(target=self._watch, name="certificate-watch", daemon=True).start()
+
+    def look(self) -> None:
+        """Take up what is new, and report what time has changed."""
+        certificate = self._source.refresh()
+        clients = self._clients is not None and self._clients.refresh()
+        if certificate or clients:
+            # Whoever resumes a session of the old context does a full handshake with this one.
+            self.context.current = self._context()
+        elif self._next_change is None or self._clock() < self._next_change:
+            return
+        self._report()
+        if self._clients is not None and clients:
+            self._say(f"{CLIENTS_PART}: {self._clients.detail()}")
         else:
-            self._leaf = leaf
-            self.context.current = context
-            self._report(ready=True)
-            self._say(f"{PART}: the new one is served, {_until(leaf)}")
+            self._say(f"{PART}: {self._source.health().detail}")
 
-    def _report(self, *, ready: bool) -> None:
-        self._readiness.report(PART, ready, _until(self._leaf))
-        self._metrics.note_file(PART, taken_up=True)
-        self._metrics.note_certificate(self._leaf.not_valid_after_utc)
+    def _watch(self) -> None:
+        pause = threading.Event()
+        while True:
+            pause.wait(SECONDS)
+            self.look()
 
-    def _keep(self, why: str) -> None:
-        self._metrics.note_file(PART, taken_up=False)
-        # What is served may have ended meanwhile: mending the files is then urgent.
-        ready = datetime.now(UTC) < self._leaf.not_valid_after_utc
-        kept = f"the old one holds, the new is broken: {why}"
-        self._readiness.report(PART, ready, f"{_until(self._leaf)}; warning: {kept}")
-        self._say(f"{PART}: {kept}")
+    def _context(self) -> ssl.SSLContext:
+        clients = self._clients.authorities() if self._clients is not None else ()
+        return server_context(self._source.certificate(), self._minimum, clients)
 
-
-def _require_valid(leaf: x509.Certificate, files: CertificateFiles) -> None:
-    now = datetime.now(UTC)
-    if now >= leaf.not_valid_after_utc:
-        raise StartError(f"{files.certificate}: ended {_moment(leaf.not_valid_after_utc)}")
-    if now < leaf.not_valid_before_utc:
-        raise StartError(f"{files.certificate}: begins {_moment(leaf.not_valid_before_utc)}")
-
-
-def _until(leaf: x509.Certificate) -> str:
-    return f"valid until {_moment(leaf.not_valid_after_utc)}"
-
-
-def _moment(when: datetime) -> str:
-    return f"{when:%Y-%m-%dT%H:%M:%SZ}"
+    def _report(self) -> None:
+        self._next_change = self._source.next_change()
+        health = self._source.health()
+        self._readiness.report(PART, health.ready, health.detail)
+        self._metrics.note_file(PART, taken_up=self._source.trouble() is None)
+        self._metrics.note_certificate(self._source.certificate().leaf.not_valid_after_utc)
+        if self._clients is not None:
+            self._readiness.report(CLIENTS_PART, True, self._clients.detail())
+            self._metrics.note_file(CLIENTS_PART, taken_up=self._clients.trouble() is None)

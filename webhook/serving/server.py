@@ -16,18 +16,16 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
 from webhook.serving.asgi import AdmissionApplication
-from webhook.serving.certificates import (
-    CertificateFiles,
-    development_certificate,
-    given_certificate,
-)
+from webhook.serving.certificate_source import FileCertificates
+from webhook.serving.certificates import CertificateFiles, development_certificate
+from webhook.serving.clients import AllowedClients
 from webhook.serving.errors import StartError
 from webhook.serving.failures import log_failure
 from webhook.serving.files import write_atomically
 from webhook.serving.listening import listen, port_of, url_of
 from webhook.serving.operations import OperationsServer, operations_application
 from webhook.serving.served_certificate import ServedCertificate
-from webhook.serving.tls import server_context
+from webhook.serving.tls import TLS_VERSIONS
 from webhook.serving.worker import ANSWER_SECONDS, ReviewWorker
 
 if TYPE_CHECKING:
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from webhook.serving.asgi import Answering
+    from webhook.serving.clients import PeerCertificate
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
 
@@ -63,6 +62,12 @@ class ServerSettings:
         tls_cert: The certificate, in PEM; None for one made for development.
         tls_key: Its key; given with ``tls_cert`` or not at all.
         certs_dir: Where the development certificate is kept.
+        tls_ca: The CAs that clients are to trust, in PEM, to tell whether they can and until
+            when; given with ``tls_cert`` or not at all.
+        tls_min_version: The oldest version of TLS that is spoken, a key of ``TLS_VERSIONS``.
+        client_ca: The CAs of the clients that get an answer, in PEM; None where all do.
+        client_names: What the certificate of such a client must be called, one of them; none for
+            any name. Given with ``client_ca`` or not at all.
         ports_file: Takes ``{"port": …, "opsPort": …}`` once both ports are open.
         stall_seconds: For how long a client may keep the admission port waiting: for the TLS
             handshake, and for a whole request after it or after the request's first byte.
@@ -78,6 +83,10 @@ class ServerSettings:
     tls_cert: Path | None
     tls_key: Path | None
     certs_dir: Path
+    tls_ca: Path | None = None
+    tls_min_version: str = "1.3"
+    client_ca: Path | None = None
+    client_names: frozenset[str] = frozenset()
     ports_file: Path | None = None
     stall_seconds: float = 9.0
     most_connections: int = 1000
@@ -108,7 +117,7 @@ def serve(settings: ServerSettings, build: Callable[[], Parts]) -> int:
     with ExitStack() as sockets:
         try:
             files = _certificate(settings)
-            server_context(files)
+            _served(settings, files)
             admission = sockets.enter_context(
                 listen(settings.bind, settings.port, "admission port")
             )
@@ -150,6 +159,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         operations: socket.socket,
         build: Callable[[], Parts],
     ) -> None:
+        self._settings = settings
         self._files = files
         self._urls = (url_of("https", admission), url_of("http", operations))
         # gunicorn takes over the descriptor, and closes it.
@@ -160,6 +170,8 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self.stall_seconds = settings.stall_seconds
         self.most_connections = settings.most_connections
         self.tls_context: ssl.SSLContext | None = None
+        self._clients: AllowedClients | None = None
+        self._metrics: Metrics | None = None
         super().__init__()
         logging.getLogger("gunicorn.error").addFilter(_is_news)
 
@@ -187,7 +199,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
     def load(self) -> AdmissionApplication:
         """Build, in the worker process, everything that is served."""
         try:
-            certificate = ServedCertificate(self._files, _say)
+            certificate, self._clients = _served(self._settings, self._files)
             self.tls_context = certificate.context
             parts = self._build()
         except StartError as error:
@@ -196,12 +208,23 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         except Exception as error:
             log_failure("the server could not be built", error)
             sys.exit(Arbiter.APP_LOAD_ERROR)
-        certificate.watch(parts.readiness, parts.metrics)
+        self._metrics = parts.metrics
+        certificate.report_to(parts.readiness, parts.metrics)
+        certificate.watch()
         self._operations = OperationsServer(
             operations_application(parts.readiness, parts.metrics), self._operations_socket
         )
         self._operations.start()
         return AdmissionApplication(parts.answer, parts.metrics)
+
+    def client_refusal(self, peer: PeerCertificate) -> str | None:
+        """Return the line for a client that is not allowed, and count it; else None."""
+        refusal = self._clients.refusal(peer) if self._clients is not None else None
+        if refusal is None:
+            return None
+        if self._metrics is not None:
+            self._metrics.count_refused_client(refusal.reason)
+        return refusal.text
 
     def announce(self) -> None:
         """Say that reviews are answered from now on."""
@@ -217,12 +240,32 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
 
 def _certificate(settings: ServerSettings) -> CertificateFiles:
     if settings.tls_cert is not None and settings.tls_key is not None:
-        return given_certificate(settings.tls_cert, settings.tls_key)
+        return CertificateFiles(settings.tls_cert, settings.tls_key, settings.tls_ca)
     if settings.tls_cert is not None:
         raise StartError(f"{settings.tls_cert}: the certificate needs its key; give both files")
     if settings.tls_key is not None:
         raise StartError(f"{settings.tls_key}: the key needs its certificate; give both files")
-    return development_certificate(settings.certs_dir, datetime.now(UTC))
+    if settings.tls_ca is not None:
+        raise StartError(f"{settings.tls_ca}: a CA is given with its certificate; give all files")
+    return development_certificate(settings.certs_dir, _now())
+
+
+def _served(
+    settings: ServerSettings, files: CertificateFiles
+) -> tuple[ServedCertificate, AllowedClients | None]:
+    """Read the certificate and the CAs of the clients."""
+    clients = None
+    if settings.client_ca is not None:
+        clients = AllowedClients(settings.client_ca, settings.client_names)
+    elif settings.client_names:
+        raise StartError("--client-name: needs --client-ca, whose certificates bear the names")
+    source = FileCertificates(files, _now)
+    minimum = TLS_VERSIONS[settings.tls_min_version]
+    return ServedCertificate(source, minimum, clients, _now, _say), clients
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _report_ports(path: Path | None, admission: socket.socket, operations: socket.socket) -> None:

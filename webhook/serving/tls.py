@@ -5,30 +5,51 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
-from webhook.serving.errors import StartError
+from cryptography.hazmat.primitives import serialization
 
 if TYPE_CHECKING:
-    from webhook.serving.certificates import CertificateFiles
+    from collections.abc import Sequence
+
+    from cryptography import x509
+
+    from webhook.serving.key_pair import KeyPair
+
+TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+"""The oldest versions of TLS that can be chosen."""
+
+_TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:!PSK"
+"""Authenticated encryption and forward secrecy, as every cipher of TLS 1.3 has them."""
 
 
-def server_context(files: CertificateFiles) -> ssl.SSLContext:
-    """Return the context with which the server answers: TLS 1.3 and HTTP/1.1 only.
+def server_context(
+    pair: KeyPair,
+    minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    client_authorities: Sequence[x509.Certificate] = (),
+) -> ssl.SSLContext:
+    """Return a context with which the server answers, in HTTP/1.1 alone.
 
     The API server speaks TLS 1.3, and never HTTP/2 to a webhook (``NextProtos`` in
     apiserver/pkg/util/webhook/client.go).
 
-    Raises:
-        StartError: The certificate or the key cannot be used.
+    Args:
+        pair: The certificate it answers with.
+        minimum: The oldest version of TLS it speaks.
+        client_authorities: Clients are asked for a certificate that one of these issued, and one
+            of another CA ends the handshake. One who shows none is let in all the same: HTTP can
+            tell it why it is refused, a handshake cannot.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.minimum_version = minimum
+    context.set_ciphers(_TLS_1_2_CIPHERS)
     context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(files.certificate, files.key)
-    except OSError as error:
-        # ssl.SSLError is an OSError too, for instance for a key too short to be allowed.
-        reason = getattr(error, "reason", None) or error.strerror
-        raise StartError(
-            f"cannot use the certificate {files.certificate} with {files.key}: {reason}"
-        ) from error
+    pair.load_into(context)
+    if client_authorities:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        # As in Go: a CA that is trusted needs no issuer that is trusted too.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.load_verify_locations(cadata=b"".join(map(_der, client_authorities)))
     return context
+
+
+def _der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.DER)

@@ -90,7 +90,9 @@ class ReviewWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn_worker ships
     async def _serve(self) -> None:
         """Serve until a signal says stop; the base class's method, but for the signals."""
         self.config.app = self.wsgi
-        connections = ConnectionState(self.app.stall_seconds, self.app.most_connections)
+        connections = ConnectionState(
+            self.app.stall_seconds, self.app.most_connections, self.app.client_refusal
+        )
         server = ReviewServer(self.config, connections, self.app.announce)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             # uvicorn raises the signal again once it has stopped. With the default action that

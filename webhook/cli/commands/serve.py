@@ -58,6 +58,33 @@ def add(commands: Commands) -> None:
     parser.add_argument("--tls-cert", metavar="FILE", type=Path, help="certificate, in PEM")
     parser.add_argument("--tls-key", metavar="FILE", type=Path, help="its key, in PEM")
     parser.add_argument(
+        "--tls-ca",
+        metavar="FILE",
+        type=Path,
+        help="CAs that the webhook configurations hold as caBundle, in PEM: /readyz then says "
+        "whether one of them issued the certificate, and until when",
+    )
+    parser.add_argument(
+        "--tls-min-version",
+        metavar="VERSION",
+        choices=("1.2", "1.3"),
+        default="1.3",
+        help="oldest TLS version that is spoken: 1.2 or 1.3 (1.3)",
+    )
+    parser.add_argument(
+        "--client-ca",
+        metavar="FILE",
+        type=Path,
+        help="answer only clients with a certificate of these CAs, in PEM",
+    )
+    parser.add_argument(
+        "--client-name",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="and with this name in it: common name, DNS name or URI; can be given several times",
+    )
+    parser.add_argument(
         "--certs-dir",
         metavar="FOLDER",
         type=Path,
@@ -90,6 +117,10 @@ def run(args: argparse.Namespace) -> int:
         tls_cert=args.tls_cert,
         tls_key=args.tls_key,
         certs_dir=args.certs_dir,
+        tls_ca=args.tls_ca,
+        tls_min_version=args.tls_min_version,
+        client_ca=args.client_ca,
+        client_names=frozenset(args.client_name),
         ports_file=args.ports_file,
     )
     return serve(settings, lambda: build(args.config, args.inventory))
