@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from webhook.cli.decision_log import KEPT, DecisionLog
+from webhook.audit.importance import IMPORTANCE
+from webhook.cli.decision_log import DecisionLog
 from webhook.policy.rules import Mode, Rule
 from webhook.review.admission import Review, review_of_object
 from webhook.review.decision import Decision, Outcome, RuleResult
@@ -64,7 +65,7 @@ def test_long_values_are_cut() -> None:
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_only_decisions_worth_keeping_are_written(outcome: Outcome) -> None:
-    assert bool(logged(asked(), decided(outcome))) is (outcome in KEPT)
+    assert bool(logged(asked(), decided(outcome))) is (outcome in IMPORTANCE)
 
 
 def test_a_log_that_cannot_be_written_does_not_fail_the_review() -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from webhook.cli.commands.candidates import MODEL_SOURCES
 from webhook.cli.commands.schema import OUTPUTS, output_schema
 from webhook.model.forecast import Verdict
 from webhook.model.obstacle import Code, Kind, Origin
 from webhook.policy.findings import Level
 from webhook.policy.rules import Mode, Rule
+from webhook.review.cpu_models import MODEL_SOURCES
 from webhook.review.decision import Outcome
 
 

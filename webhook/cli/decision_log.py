@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from webhook.review.decision import Outcome
+from webhook.audit.importance import IMPORTANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,17 +15,6 @@ if TYPE_CHECKING:
     from webhook.review.admission import Review
     from webhook.review.decision import Decision
 
-KEPT = frozenset(
-    {
-        Outcome.REFUSED,
-        Outcome.OVERRIDDEN,
-        Outcome.EXEMPT,
-        Outcome.BLIND,
-        Outcome.WARNED,
-        Outcome.AUDITED,
-        Outcome.CHANGED,
-    }
-)
 LONGEST_VALUE = 253
 LONGEST_TEXT = 1000
 MOST_WARNINGS = 16
@@ -45,7 +34,7 @@ class DecisionLog:
 
     def write(self, review: Review, decision: Decision) -> None:
         """Write a decision, if it is one that is kept."""
-        if decision.outcome not in KEPT:
+        if decision.outcome not in IMPORTANCE:
             return
         text = json.dumps(self._line(review, decision)) + "\n"
         try:

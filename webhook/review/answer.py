@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from webhook.model.fields import InvalidObject
 from webhook.review.admission import parse, render
 from webhook.review.deciding import mutate, not_judged, validate
+from webhook.review.decision import Circumstances
 from webhook.review.memory import RefusalMemory
 
 if TYPE_CHECKING:
@@ -22,9 +24,9 @@ if TYPE_CHECKING:
 MUTATE = "/mutate"
 VALIDATE = "/validate"
 
-Keeper = Callable[["Review", "Decision"], Awaitable[object] | None]
-"""Is told of each decision. What it returns, if anything, ends when the decision is kept, on disk
-for instance: the reply waits for that, but never past its deadline."""
+Keeper = Callable[["Review", "Decision", Circumstances], Awaitable[object] | None]
+"""Is told of each decision and of how it was made. What it returns, if anything, ends when the
+decision is kept, on disk for instance: the reply waits for that, but never past its deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Answer:
     kept: Awaitable[object] | None = None
 
 
-def _ignore(review: Review, decision: Decision) -> None:
+def _ignore(review: Review, decision: Decision, circumstances: Circumstances) -> None:
     """Keep nothing of a decision."""
 
 
@@ -78,6 +80,7 @@ class Answerer:
         Raises:
             NotAReview: The body is none.
         """
+        began = time.perf_counter()
         review = parse(body)
         mutating = path == MUTATE
         decide = mutate if mutating else validate
@@ -86,5 +89,7 @@ class Answerer:
             decision = decide(*given, self._memory, late)
         except InvalidObject as error:
             decision = not_judged(*given, str(error), mutating=mutating)
-        kept = self._on_decision(review, decision)
+        _, facts, _, now, _ = given
+        seconds = time.perf_counter() - began
+        kept = self._on_decision(review, decision, Circumstances(mutating, facts, now, seconds))
         return Answer(render(review, decision), kept)

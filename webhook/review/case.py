@@ -36,6 +36,7 @@ class Case:
         decision_id: The id that message, log, annotation and record share.
         patch: What changes.
         assessment: What stands in the way on which node, once judged.
+        refusal_follows: The validating pass will refuse what this pass changes.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Case:
         self.origin: MigrationOrigin | None = None
         self.via = ""
         self.override = requester.Override()
+        self.refusal_follows = False
         self._results: list[RuleResult] = []
         self._outcomes: list[Outcome] = []
         self._refusals: list[str] = []
@@ -187,6 +189,7 @@ class Case:
             origin=self.origin.value if self.origin else "",
             via=self.via,
             overridden_by=self.override.author,
+            refusal_follows=self.refusal_follows,
         )
 
     def _fitting_warnings(self) -> tuple[str, ...]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
     from webhook.model.placement import Assessment
+    from webhook.model.snapshot import Snapshot
     from webhook.policy.rules import Mode, Rule
 
 ALLOWED_CODE = 200
@@ -61,6 +63,8 @@ class Decision:
         origin: Who started the migration: user, evacuation or workload-update; "" for the rest.
         via: "virtctl" or "harvester" where their service account asked for a user.
         overridden_by: Who wrote the override that counted.
+        refusal_follows: In the mutating pass: the validating pass will refuse the object, so
+            nothing of this will be stored.
     """
 
     allowed: bool
@@ -74,8 +78,26 @@ class Decision:
     origin: str = ""
     via: str = ""
     overridden_by: str = ""
+    refusal_follows: bool = False
 
     @property
     def code(self) -> int:
         """The HTTP status code in the answer's status: 403 for a no, else 200."""
         return ALLOWED_CODE if self.allowed else REFUSED_CODE
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """In which pass, with which facts and when a decision was made.
+
+    Attributes:
+        now: The time, aware.
+        seconds: How long it took.
+        facts_age: Seconds since the last sign of life of the facts; None for files.
+    """
+
+    mutating: bool
+    facts: Snapshot
+    now: datetime
+    seconds: float = 0.0
+    facts_age: float | None = None

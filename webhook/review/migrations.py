@@ -40,6 +40,7 @@ def mutate_created(case: Case) -> None:
     if judged is not None:
         _share_id_of_earlier_refusal(case, judged)
         _add_selectors(case, judged)
+        case.refusal_follows = refuses(case, judged)
     case.patch.set(("metadata", "annotations", DECISION), case.decision_id)
     if fields.labels(case.review.obj, "metadata", "annotations").get(OVERRIDE_BY):
         case.patch.set(("metadata", "annotations", OVERRIDE_BY), "")

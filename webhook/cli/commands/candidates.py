@@ -14,12 +14,11 @@ from webhook.cli.nodes import NODE_HEADERS, node_rows, nodes_json
 from webhook.cli.options import Commands, add_command, add_config, add_inventory, add_output
 from webhook.cli.printing import Screen, Styled, emit
 from webhook.model.blockers import Blocker, blockers
-from webhook.model.cpu import architecture, effective_model
 from webhook.model.fields import InvalidObject
 from webhook.model.placement import Assessment, assess
-from webhook.model.virtual_machine import HOST_MODEL
 from webhook.policy.rules import Mode, Rule
 from webhook.review.annotations import CPU_MODEL, CPU_MODEL_SOURCE
+from webhook.review.cpu_models import model_source
 from webhook.review.default_model import default_model
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from webhook.model.virtual_machine import VirtualMachineInstance
     from webhook.policy.configuration import Configuration
 
-MODEL_SOURCES = ("vm", "instancetype", "preset", "cluster", "default", "architecture")
 MOST_NAMES = 3
 
 
@@ -41,7 +39,7 @@ class Candidates:
     Attributes:
         stopped: There is no VMI: the VM's template is judged as a start.
         source: The node it runs on, None where it does not run.
-        model_source: Who chose the CPU model, one of :data:`MODEL_SOURCES`.
+        model_source: Who chose the CPU model, one of ``cpu_models.MODEL_SOURCES``.
         notes: What else the person who asks should know.
     """
 
@@ -124,7 +122,7 @@ def judge(key: str, snapshot: Snapshot, configuration: Configuration, now: datet
         demanded = snapshot.requirements(instance, strict_passthrough=mode is Mode.ENFORCE)
         under = snapshot.conditions(demanded, configuration.passing_taints, now.timestamp())
         assessment = assess(demanded, snapshot.nodes, under)
-        model_source = _model_source(instance, snapshot)
+        model = model_source(instance, snapshot)
     except InvalidObject as error:
         raise CommandError(f"VM {key}: {error}") from error
     stopped = vmi is None
@@ -133,7 +131,7 @@ def judge(key: str, snapshot: Snapshot, configuration: Configuration, now: datet
         stopped=stopped,
         source=instance.node_name if instance.running else None,
         demanded=demanded,
-        model_source=model_source,
+        model_source=model.source,
         blockers=_STOPPED if stopped else _blockers(instance, snapshot),
         assessment=assessment,
         notes=tuple(_notes(instance, snapshot, demanded, stopped=stopped)),
@@ -173,24 +171,6 @@ def _notes(
     if blind := snapshot.blind():
         found.append(blind)
     return found
-
-
-def _model_source(vmi: VirtualMachineInstance, snapshot: Snapshot) -> str:
-    """Say who chose the CPU model; KubeVirt writes its default into the VMI, which hides it."""
-    effective = effective_model(vmi, snapshot.kubevirt)
-    noted = vmi.annotations.get(CPU_MODEL_SOURCE, "")
-    if vmi.annotations.get(CPU_MODEL) == effective.model and noted in MODEL_SOURCES:
-        return noted
-    vm = snapshot.vms.get(vmi.key)
-    if effective.source != "vm" or vm is None or vm.cpu_model:
-        return effective.source
-    if effective.model == snapshot.kubevirt.cpu_model:
-        return "cluster"
-    if vm.instancetype:
-        return "instancetype" if effective.model != HOST_MODEL else "default"
-    if architecture(vmi, snapshot.kubevirt) == "arm64":
-        return "architecture"
-    return "default" if effective.model == HOST_MODEL else "vm"
 
 
 def _unknown(key: str, snapshot: Snapshot) -> str:

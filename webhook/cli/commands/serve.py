@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from webhook.cluster.inventory import Inventory
     from webhook.policy.configuration import Configuration
     from webhook.review.admission import Review
-    from webhook.review.decision import Decision
+    from webhook.review.decision import Circumstances, Decision
     from webhook.serving.readiness import Readiness
     from webhook.serving.server import Parts
 
@@ -148,7 +148,7 @@ def build(config: Path | None, paths: Sequence[Path]) -> Parts:
     except (CommandError, ConfigurationError) as error:
         raise StartError(str(error)) from error
 
-    def keep(review: Review, decision: Decision) -> None:
+    def keep(review: Review, decision: Decision, circumstances: Circumstances) -> None:
         for result in decision.rules:
             metrics.count_decision(result.rule.value, result.mode.value, result.outcome.value)
         log.write(review, decision)

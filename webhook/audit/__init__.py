@@ -1,0 +1,1 @@
+"""Decisions kept: on local disk before they are told, in a database soon after."""
