@@ -17,6 +17,7 @@ import argcomplete
 from webhook.cli.commands import (
     baseline,
     candidates,
+    certs,
     check_config,
     completion,
     forecast,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PLUGIN = "kubectl-migration_guard"
-COMMANDS = (review, candidates, forecast, baseline, serve, check_config, schema, completion)
+COMMANDS = (review, candidates, forecast, baseline, serve, check_config, certs, schema, completion)
 EPILOG = """\
 exit status:
   0  all allowed; somewhere to go; nothing stuck

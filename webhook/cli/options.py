@@ -43,6 +43,21 @@ def add_command(
     return parser
 
 
+def add_group(commands: Commands, name: str, *, about: str, description: str) -> Commands:
+    """Add a command that has commands of its own; return what takes them.
+
+    Args:
+        commands: The program's commands.
+        name: Its name.
+        about: A few words, for the list of commands.
+        description: What its commands are about.
+    """
+    parser = commands.add_parser(name, help=about, description=description, allow_abbrev=False)
+    return parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest=f"{name}_command", required=True
+    )
+
+
 def add_inventory(parser: argparse.ArgumentParser, *, what: str = "the cluster's facts") -> None:
     """Add ``--inventory``."""
     parser.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ LARGEST_FILE = 1024 * 1024
 """Bytes. etcd takes no Secret that is larger."""
 
 _BEGINS = b"-----BEGIN CERTIFICATE-----"
+_KEY_BEGINS = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,11 @@ def parse_certificates(pem: bytes, where: str) -> tuple[x509.Certificate, ...]:
     if len(found) != pem.count(_BEGINS):
         raise StartError(f"{where}: a certificate in it is torn; write the file anew")
     return found
+
+
+def count_keys(pem: bytes) -> int:
+    """Return how many private keys a text in PEM holds."""
+    return len(_KEY_BEGINS.findall(pem))
 
 
 def is_authority(certificate: x509.Certificate) -> bool:

@@ -14,7 +14,16 @@ from webhook.policy.schema import configuration_schema
 if TYPE_CHECKING:
     import argparse
 
-OUTPUTS = ("review", "candidates", "forecast", "baseline", "check-config")
+OUTPUTS = (
+    "review",
+    "candidates",
+    "forecast",
+    "baseline",
+    "check-config",
+    "certs-issue",
+    "certs-show",
+    "certs-verify",
+)
 CONFIGURATION = "configuration"
 
 
