@@ -56,7 +56,8 @@ class RunningServer:
         found = json.loads(ports.read_text())
         self.port: int = found["port"]
         self.ops_port: int = found["opsPort"]
-        self.tls = ssl.create_default_context(cafile=folder / "certs" / "ca.crt")
+        authority = settings.get("tls_ca", folder / "certs" / "ca.crt")
+        self.tls = ssl.create_default_context(cafile=authority)
 
     def connection(self) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection(
