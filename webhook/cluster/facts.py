@@ -1,18 +1,20 @@
 """Facts as they come in, object by object, and the Snapshot made of them.
 
-Objects are kept by kind and name; one that is given again replaces the former.
+Objects are kept by kind and name; one that is given again replaces the former. A snapshot after a
+few changes costs little more than these changes: what they do not touch is taken over.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from webhook.cluster.pods import OTHER_PODS, PodsByVmi
+from webhook.cluster.usage import Usage
 from webhook.model import labels
 from webhook.model.kubevirt import KubeVirt
 from webhook.model.node_groups import NodeGroups
-from webhook.model.requests import derived_requests
-from webhook.model.snapshot import Snapshot, repelling_terms
+from webhook.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,14 +28,17 @@ if TYPE_CHECKING:
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 # Where KubeVirt's own manifests and Harvester put the CR.
 USUAL_NAMESPACES = ("kubevirt", "harvester-system")
-# Under this key stand the pods that are no virtual machine's: no uid looks like it.
-OTHER_PODS = "pods of no virtual machine"
-_ONE_POD = 1000
+# A snapshot has these as they are kept here.
+_COPIED = ("vmis", "vms", "runtime_classes", "claims", "volumes")
+_NAMESPACED = ("vmis", "vms", "pods", "migrations")
+_ABSENT = object()
 
 
 @dataclass(slots=True)
 class Facts:
     """Everything known, by kind; the keys are ``namespace/name``, or the name alone.
+
+    To be changed by :meth:`put` and :meth:`drop` alone.
 
     Attributes:
         presets: None stands for one that sets no CPU.
@@ -56,30 +61,110 @@ class Facts:
     namespaces: dict[str, Mapping[str, str]] = field(default_factory=dict)
     migration_crds: dict[str, bool | None] = field(default_factory=dict)
     upgrades: dict[str, bool] = field(default_factory=dict)
+    _usage: Usage = field(default_factory=Usage, repr=False)
+    _by_vmi: PodsByVmi = field(default_factory=PodsByVmi, repr=False)
+    _changed: set[str] = field(default_factory=set, repr=False)
+    _parts: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def put(self, store: str, key: str, value: object) -> bool:
+        """Take up an object.
+
+        Args:
+            store: The attribute that holds its kind.
+            key: Its key there.
+            value: What is kept of it.
+
+        Returns:
+            Whether that changes anything.
+        """
+        kept = self.of(store)
+        before = kept.get(key, _ABSENT)
+        if store == "kubevirts":
+            # Among several the last one given counts, so one that is repeated moves to the end.
+            kept.pop(key, None)
+        elif before == value:
+            return False
+        kept[key] = value
+        self._note(store, key, None if before is _ABSENT else before, value)
+        return True
+
+    def drop(self, store: str, key: str) -> bool:
+        """Forget an object; say whether it was known."""
+        before = self.of(store).pop(key, _ABSENT)
+        if before is _ABSENT:
+            return False
+        self._note(store, key, before, None)
+        return True
+
+    def of(self, store: str) -> dict[str, Any]:
+        """Return what is kept of a kind, by the attribute that holds it."""
+        kept: dict[str, Any] = getattr(self, store)
+        return kept
 
     def snapshot(self) -> Snapshot:
         """Return what is known now, as one value that does not change any more."""
-        kubevirt = self._kubevirt()
-        pods = self._pods()
-        return Snapshot(
-            nodes=NodeGroups(self.nodes.values(), self._used(pods, kubevirt)),
-            kubevirt=kubevirt,
-            vmis=dict(self.vmis),
-            vms=dict(self.vms),
-            migrations=self._migrations(),
-            pods=pods,
-            policies=tuple(self.policies.values()),
-            presets=tuple(p for p in self.presets.values() if p is not None),
-            runtime_classes=dict(self.runtime_classes),
-            claims=dict(self.claims),
-            volumes=dict(self.volumes),
-            namespaces=self._namespaces(),
-            upgrading=any(self.upgrades.values()),
+        changed, parts = self._changed, self._parts
+        self._changed = set()
+        if not parts:
+            changed = set(_STORES)
+        elif not changed:
+            # The same value: what is remembered beside it stays with it.
+            found: Snapshot = parts["whole"]
+            return found
+        for store in changed.intersection(_COPIED):
+            parts[store] = dict(self.of(store))
+        if changed & {"kubevirts", "migration_crds"}:
+            kubevirt = self._kubevirt()
+            if kubevirt != parts.get("kubevirt"):
+                parts["kubevirt"] = kubevirt
+                self._usage.note_kubevirt()
+        if "migrations" in changed:
+            parts["migrations"] = self._migrations()
+        if "policies" in changed:
+            parts["policies"] = tuple(self.policies.values())
+        if "presets" in changed:
+            parts["presets"] = tuple(p for p in self.presets.values() if p is not None)
+        if "upgrades" in changed:
+            parts["upgrading"] = any(self.upgrades.values())
+        if "namespaces" in changed:
+            parts["namespaces"] = self._namespaces()
+        if changed & {"pods", "vmis"}:
+            parts["pods"] = pods = self._by_vmi.grouped()
             # Pods of KubeVirt itself come along with `-l kubevirt.io`: they do not show that the
             # rest is there too.
-            all_pods=any(labels.POD_KIND not in p.labels for p in pods.get(OTHER_PODS, ())),
-            repelling=repelling_terms(pods),
-        )
+            parts["all_pods"] = any(
+                labels.POD_KIND not in pod.labels for pod in pods.get(OTHER_PODS, ())
+            )
+            parts["repelling"] = self._by_vmi.repelling()
+        used, on_nodes = self._usage.used(parts["kubevirt"])
+        if "nodes" in changed:
+            parts["nodes"] = NodeGroups(self.nodes.values(), used)
+        elif on_nodes:
+            parts["nodes"] = parts["nodes"].with_used(used, on_nodes)
+        parts.pop("whole", None)
+        parts["whole"] = found = Snapshot(**parts)
+        return found
+
+    def _note(self, store: str, key: str, before: Any, after: Any) -> None:
+        self._changed.add(store)
+        if store == "pods":
+            self._usage.note_pod(key, before, after)
+            self._by_vmi.note(key, after, self._uid_of_vmi(after) if after is not None else "")
+        elif store == "vmis":
+            self._usage.note_vmi(key, before, after)
+            uid = after.uid if after is not None else ""
+            if before is None or before.uid != uid:
+                self._by_vmi.note_vmi(key, uid)
+        if (
+            store in _NAMESPACED
+            and after is not None
+            and after.namespace not in self._parts.get("namespaces", ())
+        ):
+            self._changed.add("namespaces")
+
+    def _uid_of_vmi(self, pod: LauncherPod) -> str:
+        vmi = self.vmis.get(f"{pod.namespace}/{pod.vmi_name}")
+        return vmi.uid if vmi is not None else ""
 
     def _kubevirt(self) -> KubeVirt:
         found = list(self.kubevirts.values())
@@ -91,51 +176,16 @@ class Facts:
     def _migrations(self) -> dict[str, Migration]:
         found: dict[str, Migration] = {}
         for key, migration in self.migrations.items():
-            if migration.phase not in ("Succeeded", "Failed"):
+            if not migration.finished:
                 found[key] = migration
                 if migration.uid:
                     found[migration.uid] = migration
         return found
 
-    def _pods(self) -> dict[str, tuple[LauncherPod, ...]]:
-        several: dict[str, list[LauncherPod]] = {}
-        for pod in self.pods.values():
-            if not pod.finished:
-                several.setdefault(self._owner(pod), []).append(pod)
-        return {uid: tuple(pods) for uid, pods in several.items()}
-
-    def _owner(self, pod: LauncherPod) -> str:
-        if not is_launcher(pod):
-            return OTHER_PODS
-        vmi = self.vmis.get(f"{pod.namespace}/{pod.vmi_name}")
-        return pod.vmi_uid or (vmi.uid if vmi else "")
-
-    def _used(
-        self, pods: Mapping[str, tuple[LauncherPod, ...]], kubevirt: KubeVirt
-    ) -> dict[str, dict[str, int]]:
-        """Return by node what the pods there ask for, in thousandths of the base unit."""
-        used: dict[str, dict[str, int]] = {}
-        housed = set()
-        for several in pods.values():
-            for pod in several:
-                if pod.node_name:
-                    _take(used, pod.node_name, pod.requests)
-                if is_launcher(pod):
-                    housed.add((pod.node_name, pod.vmi_uid))
-                    housed.add((pod.node_name, f"{pod.namespace}/{pod.vmi_name}"))
-        for key, vmi in self.vmis.items():
-            there = (vmi.node_name, vmi.uid) if vmi.uid else (vmi.node_name, key)
-            if vmi.running and there not in housed:
-                _take(used, vmi.node_name, derived_requests(vmi, kubevirt))
-        return used
-
     def _namespaces(self) -> dict[str, Mapping[str, str]]:
         """Return the labels of the namespaces, the one that Kubernetes always sets included."""
         named: Iterable[str] = (
-            *(vmi.namespace for vmi in self.vmis.values()),
-            *(vm.namespace for vm in self.vms.values()),
-            *(pod.namespace for pod in self.pods.values()),
-            *(migration.namespace for migration in self.migrations.values()),
+            obj.namespace for store in _NAMESPACED for obj in self.of(store).values()
         )
         known: dict[str, Mapping[str, str]] = {n: {NAMESPACE_NAME: n} for n in set(named)}
         for name, marks in self.namespaces.items():
@@ -143,13 +193,4 @@ class Facts:
         return known
 
 
-def is_launcher(pod: LauncherPod) -> bool:
-    """Tell whether a pod runs a virtual machine."""
-    return pod.labels.get(labels.POD_KIND) == labels.LAUNCHER
-
-
-def _take(used: dict[str, dict[str, int]], node: str, requests: Mapping[str, int]) -> None:
-    here = used.setdefault(node, {})
-    for name, amount in requests.items():
-        here[name] = here.get(name, 0) + amount
-    here["pods"] = here.get("pods", 0) + _ONE_POD
+_STORES = tuple(name for name in Facts.__slots__ if not name.startswith("_"))

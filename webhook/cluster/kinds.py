@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from webhook.model import fields
 from webhook.model.fields import InvalidObject
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from webhook.cluster.sharing import Sharing
     from webhook.model.fields import Object
 
-    Reader = Callable[[Facts, Sharing, str, Object], None]
+    Reader = Callable[[Sharing, str, Object], object]
 
 MIGRATION_CRD = "virtualmachineinstancemigrations.kubevirt.io"
 UPGRADE_NAMESPACE = "harvester-system"
@@ -68,18 +68,36 @@ def add(facts: Facts, sharing: Sharing, obj: Object) -> tuple[str, str] | None:
     Raises:
         InvalidObject: The object has no kind, version or name, or a field has a wrong type.
     """
-    group, kind = group_and_kind(obj)
-    reader = READERS.get((group, kind))
-    if reader is None:
+    group_kind = group_and_kind(obj)
+    kind = KINDS.get(group_kind)
+    if kind is None:
         return None
-    key = name_of(obj)
-    if kind not in _CLUSTER_WIDE:
-        key = f"{_namespace(obj)}/{key}"
+    key = key_of(kind, obj)
+    if not kind.only or key == kind.only:
+        facts.put(kind.store, key, read(kind, sharing, key, obj))
+    return group_kind[1], key
+
+
+def key_of(kind: Kind, obj: Object) -> str:
+    """Return the key of an object of a kind: ``namespace/name``, or the name alone.
+
+    Raises:
+        InvalidObject: It has no name.
+    """
+    name = name_of(obj)
+    return f"{_namespace(obj)}/{name}" if kind.namespaced else name
+
+
+def read(kind: Kind, sharing: Sharing, key: str, obj: Object) -> object:
+    """Return what the facts keep of an object.
+
+    Raises:
+        InvalidObject: A field has a wrong type; its whole path is named.
+    """
     try:
-        reader(facts, sharing, key, obj)
+        return kind.read(sharing, key, obj)
     except InvalidObject as error:
         raise InvalidObject(_whole_path(obj, error.path), error.message) from None
-    return kind, key
 
 
 # Where the readers of a part of an object begin to count.
@@ -126,73 +144,36 @@ def _namespace(obj: Object) -> str:
     return fields.text(obj, "metadata", "namespace") or "default"
 
 
-def _node(facts: Facts, sharing: Sharing, key: str, obj: Object) -> None:
-    facts.nodes[key] = sharing.node(Node.from_object(obj))
+def _node(sharing: Sharing, _: str, obj: Object) -> Node:
+    return sharing.node(Node.from_object(obj))
 
 
-def _vmi(facts: Facts, _: Sharing, key: str, obj: Object) -> None:
+def _vmi(_: Sharing, __: str, obj: Object) -> VirtualMachineInstance:
     vmi = VirtualMachineInstance.from_object(obj)
     # What is read only when the VMI is judged must be sound too: the file's reader is told now.
     requirements(vmi, NO_SOURCE, None, KubeVirt())
     derived_requests(vmi, KubeVirt())
-    facts.vmis[key] = vmi
+    return vmi
 
 
-def _vm(facts: Facts, _: Sharing, key: str, obj: Object) -> None:
+def _vm(_: Sharing, __: str, obj: Object) -> VirtualMachine:
     vm = VirtualMachine.from_object(obj)
     vm.instance()
-    facts.vms[key] = vm
+    return vm
 
 
-def _migration(facts: Facts, _: Sharing, key: str, obj: Object) -> None:
-    facts.migrations[key] = Migration.from_object(obj)
-
-
-def _pod(facts: Facts, sharing: Sharing, key: str, obj: Object) -> None:
+def _pod(sharing: Sharing, _: str, obj: Object) -> LauncherPod:
     pod = LauncherPod.from_object(obj)
     read_pod_terms(pod.affinity, pod.namespace)
-    facts.pods[key] = sharing.pod(pod)
+    return sharing.pod(pod)
 
 
-def _kubevirt(facts: Facts, _: Sharing, key: str, obj: Object) -> None:
-    # Among several the last one given counts, so a repeated one moves to the end.
-    facts.kubevirts.pop(key, None)
-    facts.kubevirts[key] = KubeVirt.from_object(obj)
-
-
-def _policy(facts: Facts, _: Sharing, key: str, obj: Object) -> None:
-    facts.policies[key] = MigrationPolicy.from_object(obj)
-
-
-def _preset(facts: Facts, _: Sharing, key: str, obj: Object) -> None:
+def _preset(_: Sharing, key: str, obj: Object) -> Preset | None:
     namespace, name = key.split("/")
     if fields.mapping(obj, "spec", "domain").get("cpu") is None:
-        facts.presets[key] = None
-        return
+        return None
     at = ("spec", "selector")
-    selector = label_selector(fields.mapping(obj, *at), *at)
-    facts.presets[key] = Preset(namespace, name, selector)
-
-
-def _runtime_class(facts: Facts, _: Sharing, key: str, obj: Object) -> None:
-    facts.runtime_classes[key] = RuntimeClass.from_object(obj)
-
-
-def _claim(facts: Facts, _: Sharing, key: str, obj: Object) -> None:
-    facts.claims[key] = Claim.from_object(obj)
-
-
-def _volume(facts: Facts, _: Sharing, key: str, obj: Object) -> None:
-    facts.volumes[key] = PersistentVolume.from_object(obj)
-
-
-def _namespaces(facts: Facts, _: Sharing, key: str, obj: Object) -> None:
-    facts.namespaces[key] = fields.labels(obj, "metadata", "labels")
-
-
-def _definition(facts: Facts, _: Sharing, key: str, obj: Object) -> None:
-    if key == MIGRATION_CRD:
-        facts.migration_crds[key] = _serves_added_node_selector(obj)
+    return Preset(namespace, name, label_selector(fields.mapping(obj, *at), *at))
 
 
 def _serves_added_node_selector(definition: Object) -> bool | None:
@@ -208,7 +189,7 @@ def _serves_added_node_selector(definition: Object) -> bool | None:
     return told
 
 
-def _upgrade(facts: Facts, _: Sharing, key: str, obj: Object) -> None:
+def _upgrade(_: Sharing, __: str, obj: Object) -> bool:
     marks = fields.labels(obj, "metadata", "labels")
     completed = (
         fields.text(condition, "status")
@@ -216,32 +197,55 @@ def _upgrade(facts: Facts, _: Sharing, key: str, obj: Object) -> None:
         if condition.get("type") == "Completed"
     )
     latest = _namespace(obj) == UPGRADE_NAMESPACE and marks.get(LATEST_UPGRADE) == "true"
-    facts.upgrades[key] = latest and next(completed, "") == "Unknown"
+    return latest and next(completed, "") == "Unknown"
 
 
-_CLUSTER_WIDE = frozenset(
-    (
-        "Node",
-        "MigrationPolicy",
-        "RuntimeClass",
-        "PersistentVolume",
-        "Namespace",
-        "CustomResourceDefinition",
-    )
-)
-READERS: Mapping[tuple[str, str], Reader] = {
-    ("", "Node"): _node,
-    ("", "Pod"): _pod,
-    ("", "PersistentVolumeClaim"): _claim,
-    ("", "PersistentVolume"): _volume,
-    ("", "Namespace"): _namespaces,
-    ("kubevirt.io", "VirtualMachineInstance"): _vmi,
-    ("kubevirt.io", "VirtualMachine"): _vm,
-    ("kubevirt.io", "VirtualMachineInstanceMigration"): _migration,
-    ("kubevirt.io", "VirtualMachineInstancePreset"): _preset,
-    ("kubevirt.io", "KubeVirt"): _kubevirt,
-    ("migrations.kubevirt.io", "MigrationPolicy"): _policy,
-    ("node.k8s.io", "RuntimeClass"): _runtime_class,
-    ("apiextensions.k8s.io", "CustomResourceDefinition"): _definition,
-    ("harvesterhci.io", "Upgrade"): _upgrade,
+class Kind(NamedTuple):
+    """How facts are read from a kind of object.
+
+    Attributes:
+        store: The attribute of :class:`Facts` that keeps it.
+        read: Makes what is kept of an object and its key.
+        namespaced: Whether such objects live in namespaces.
+        only: The one name that counts; "" where all do.
+    """
+
+    store: str
+    read: Reader
+    namespaced: bool = True
+    only: str = ""
+
+
+KINDS: Mapping[tuple[str, str], Kind] = {
+    ("", "Node"): Kind("nodes", _node, namespaced=False),
+    ("", "Pod"): Kind("pods", _pod),
+    ("", "PersistentVolumeClaim"): Kind("claims", lambda _s, _k, obj: Claim.from_object(obj)),
+    ("", "PersistentVolume"): Kind(
+        "volumes", lambda _s, _k, obj: PersistentVolume.from_object(obj), namespaced=False
+    ),
+    ("", "Namespace"): Kind(
+        "namespaces",
+        lambda _s, _k, obj: fields.labels(obj, "metadata", "labels"),
+        namespaced=False,
+    ),
+    ("kubevirt.io", "VirtualMachineInstance"): Kind("vmis", _vmi),
+    ("kubevirt.io", "VirtualMachine"): Kind("vms", _vm),
+    ("kubevirt.io", "VirtualMachineInstanceMigration"): Kind(
+        "migrations", lambda _s, _k, obj: Migration.from_object(obj)
+    ),
+    ("kubevirt.io", "VirtualMachineInstancePreset"): Kind("presets", _preset),
+    ("kubevirt.io", "KubeVirt"): Kind("kubevirts", lambda _s, _k, obj: KubeVirt.from_object(obj)),
+    ("migrations.kubevirt.io", "MigrationPolicy"): Kind(
+        "policies", lambda _s, _k, obj: MigrationPolicy.from_object(obj), namespaced=False
+    ),
+    ("node.k8s.io", "RuntimeClass"): Kind(
+        "runtime_classes", lambda _s, _k, obj: RuntimeClass.from_object(obj), namespaced=False
+    ),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): Kind(
+        "migration_crds",
+        lambda _s, _k, obj: _serves_added_node_selector(obj),
+        namespaced=False,
+        only=MIGRATION_CRD,
+    ),
+    ("harvesterhci.io", "Upgrade"): Kind("upgrades", _upgrade),
 }

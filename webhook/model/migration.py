@@ -31,6 +31,11 @@ class Migration:
     phase: str
     deleting: bool = False
 
+    @property
+    def finished(self) -> bool:
+        """Whether the migration has ended, well or not."""
+        return self.phase in ("Succeeded", "Failed")
+
     @classmethod
     def from_object(cls, obj: Object) -> Migration:
         """Read a kubevirt.io VirtualMachineInstanceMigration of any served version.

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from webhook.model import fields, labels
 from webhook.model.node import Node
 from webhook.model.part import At
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 # A label key with more different values than this is taken to tell single nodes apart (racks, host
 # names of storage drivers): nodes are not grouped by it.
@@ -68,8 +68,6 @@ class NodeGroup:
         position: Where each stands in ``nodes``.
         least_allocatable: Of each resource the smallest allocatable amount among them; nodes that
             report nothing do not count.
-        by_free: Of each resource what is left of it on each node, as pairs of amount and position,
-            the smallest amount first.
         settling: Whether labels of these nodes may still come.
         kind: Which of :attr:`NodeGroups.kinds` these nodes are of.
         site: Which of :attr:`NodeGroups.sites` these nodes are of.
@@ -80,24 +78,10 @@ class NodeGroup:
     nodes: tuple[Node, ...]
     position: Mapping[str, int]
     least_allocatable: Mapping[str, int]
-    by_free: Mapping[str, tuple[tuple[int, int], ...]]
     settling: bool
     kind: int
     site: int
     number: int
-
-    def short_of(self, requests: Mapping[str, int]) -> dict[str, list[int]]:
-        """Return the positions of the nodes on which a resource is used up, by the resource.
-
-        Nodes that do not report a resource are left out.
-        """
-        short: dict[str, list[int]] = {}
-        for name, asked in requests.items():
-            ordered = self.by_free.get(name, ())
-            end = bisect_left(ordered, (asked, -1))
-            if end:
-                short[name] = [position for _, position in ordered[:end]]
-        return short
 
 
 class Room(NamedTuple):
@@ -119,8 +103,24 @@ class Rooms(NamedTuple):
     too_small: frozenset[int]
 
 
-def _room(group: NodeGroup, requests: Mapping[str, int]) -> Room:
-    short = group.short_of(requests)
+# Of each resource what is left of it on each node of a group, as pairs of amount and position, the
+# smallest amount first; nodes that do not report a resource are left out.
+_Free: TypeAlias = "Mapping[str, tuple[tuple[int, int], ...]]"
+
+
+def _short_of(free: _Free, requests: Mapping[str, int]) -> dict[str, list[int]]:
+    """Return the positions of the nodes on which a resource is used up, by the resource."""
+    short: dict[str, list[int]] = {}
+    for name, asked in requests.items():
+        ordered = free.get(name, ())
+        end = bisect_left(ordered, (asked, -1))
+        if end:
+            short[name] = [position for _, position in ordered[:end]]
+    return short
+
+
+def _room(group: NodeGroup, free: _Free, requests: Mapping[str, int]) -> Room:
+    short = _short_of(free, requests)
     if not short:
         return Room((), group.nodes)
     names: dict[int, tuple[str, ...]] = {}
@@ -142,6 +142,12 @@ def _too_small(group: NodeGroup, requests: Mapping[str, int]) -> bool:
     return bool(least) and any(asked > least.get(name, 0) for name, asked in requests.items())
 
 
+# What was found for a size before, and the groups in which it may be different now.
+_RoomsBefore: TypeAlias = "tuple[Rooms, frozenset[int]]"
+
+_NO_ROOMS: tuple[None, frozenset[int]] = (None, frozenset())
+
+
 class NodeGroups:
     """All nodes of a cluster and what is free on them; immutable.
 
@@ -159,9 +165,11 @@ class NodeGroups:
     """
 
     __slots__ = (
+        "_free",
         "_group_of",
         "_places",
         "_rooms",
+        "_rooms_before",
         "_used",
         "by_name",
         "groups",
@@ -217,7 +225,9 @@ class NodeGroups:
         self._group_of: Mapping[str, int] = {
             name: group.number for group in self.groups for name in group.position
         }
+        self._free: list[_Free | None] = [None] * len(self.groups)
         self._rooms: dict[object, Rooms] = {}
+        self._rooms_before: Mapping[object, _RoomsBefore] = {}
         self.memory: dict[object, object] = {}
         self._places: dict[str, Mapping[str, Mapping[int, tuple[int, ...]]]] = {}
 
@@ -233,10 +243,6 @@ class NodeGroups:
         elsewhere = frozenset(pair for pair in shared.items() if not of_kubevirt(pair[0]))
         first = nodes[0]
         site = (elsewhere, first.taints, first.cordoned, first.ready, first.settling_until is None)
-        by_free: dict[str, list[tuple[int, int]]] = {}
-        for position, node in enumerate(nodes):
-            for name, amount in self.free(node).items():
-                by_free.setdefault(name, []).append((amount, position))
         return NodeGroup(
             representative=replace(
                 nodes[0], labels=shared, capacity=fields.EMPTY, allocatable=fields.EMPTY
@@ -244,7 +250,6 @@ class NodeGroups:
             nodes=tuple(nodes),
             position={node.name: position for position, node in enumerate(nodes)},
             least_allocatable=_least(node.allocatable for node in nodes),
-            by_free={name: tuple(sorted(amounts)) for name, amounts in by_free.items()},
             settling=nodes[0].settling_until is not None,
             kind=kinds.setdefault(of_kind, len(kinds)),
             site=sites.setdefault(site, len(sites)),
@@ -262,10 +267,30 @@ class NodeGroups:
         if known is None:
             if len(self._rooms) >= SIZES_REMEMBERED:
                 self._rooms.clear()
-            known = self._rooms[key] = Rooms(
-                tuple(_room(group, requests) for group in self.groups),
+            known = self._rooms[key] = self._new_rooms(key, requests)
+        return known
+
+    def _new_rooms(self, key: object, requests: Mapping[str, int]) -> Rooms:
+        before, changed = self._rooms_before.get(key, _NO_ROOMS)
+        if before is None:
+            return Rooms(
+                tuple(_room(g, self._free_of(g.number), requests) for g in self.groups),
                 frozenset(g.number for g in self.groups if _too_small(g, requests)),
             )
+        of_group = list(before.of_group)
+        for number in changed:
+            of_group[number] = _room(self.groups[number], self._free_of(number), requests)
+        return Rooms(tuple(of_group), before.too_small)
+
+    def _free_of(self, number: int) -> _Free:
+        known = self._free[number]
+        if known is None:
+            found: dict[str, list[tuple[int, int]]] = {}
+            for position, node in enumerate(self.groups[number].nodes):
+                for name, amount in self.free(node).items():
+                    found.setdefault(name, []).append((amount, position))
+            known = {name: tuple(sorted(amounts)) for name, amounts in found.items()}
+            self._free[number] = known
         return known
 
     def places(self, key: str) -> Mapping[str, Mapping[int, tuple[int, ...]]]:
@@ -286,6 +311,28 @@ class NodeGroups:
     def with_nodes(self, more: Iterable[Node]) -> NodeGroups:
         """Return these nodes and further ones, which are empty."""
         return NodeGroups((*self.by_name.values(), *more), self._used)
+
+    def with_used(
+        self, used: Mapping[str, Mapping[str, int]], changed: Collection[str]
+    ) -> NodeGroups:
+        """Return the same nodes with other amounts in use; what is known about them is shared.
+
+        Args:
+            used: Of all nodes, as for a new object.
+            changed: The names of the nodes for which that differs from before.
+        """
+        groups = frozenset(n for n in map(self._group_of.get, changed) if n is not None)
+        other = object.__new__(NodeGroups)
+        for name in NodeGroups.__slots__:
+            setattr(other, name, getattr(self, name))
+        other._used = used
+        other._free = [None if n in groups else f for n, f in enumerate(self._free)]
+        before = {key: (rooms, old | groups) for key, (rooms, old) in self._rooms_before.items()}
+        # Copied in one step: a review that runs meanwhile may add a size.
+        before.update((key, (rooms, groups)) for key, rooms in self._rooms.copy().items())
+        other._rooms = {}
+        other._rooms_before = before if len(before) <= SIZES_REMEMBERED else {}
+        return other
 
     def free(self, node: Node) -> Mapping[str, int]:
         """Return what is left of a node's allocatable resources, as far as pods are known."""

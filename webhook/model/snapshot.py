@@ -139,15 +139,18 @@ class Snapshot:
 def repelling_terms(
     pods: Mapping[str, tuple[LauncherPod, ...]],
 ) -> tuple[tuple[LauncherPod, PodTerm], ...]:
-    """Return the required anti-affinity of pods that run, as it keeps others from their nodes.
+    """Return the terms of pods that run, as they keep others from their nodes."""
+    return tuple(found for several in pods.values() for pod in several for found in repelling(pod))
+
+
+def repelling(pod: LauncherPod) -> tuple[tuple[LauncherPod, PodTerm], ...]:
+    """Return the required anti-affinity of a pod, each term beside the pod.
 
     KubeVirt's own term, by which a VM's pods keep away from each other, speaks of no other VM.
     """
     found = []
-    for several in pods.values():
-        for pod in several:
-            for term in read_pod_terms(pod.affinity, pod.namespace):
-                own = term.selector is not None and labels.CREATED_BY in term.selector.keys
-                if term.anti and not own:
-                    found.append((pod, term))
+    for term in read_pod_terms(pod.affinity, pod.namespace):
+        own = term.selector is not None and labels.CREATED_BY in term.selector.keys
+        if term.anti and not own:
+            found.append((pod, term))
     return tuple(found)
