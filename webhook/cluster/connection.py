@@ -1,0 +1,245 @@
+"""Requests to a cluster's API server, answered with raw JSON.
+
+The ``kubernetes`` client finds settings and credentials and keeps the connections. Its typed
+objects are not used: they cost many times as much, and one odd object fails a whole list.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import orjson
+import urllib3
+from kubernetes.client import Configuration
+from kubernetes.client.rest import RESTClientObject
+
+from webhook.cluster.credentials import find, reason
+from webhook.cluster.errors import UNREACHABLE, ClusterError, RequestFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from urllib3 import BaseHTTPResponse, PoolManager
+
+    from webhook.cluster.credentials import Credentials
+
+Query = Mapping[str, str]
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 30.0
+_AGENT = "migration-guard"
+# Between two attempts to read refused credentials again.
+_RENEW_SECONDS = 5.0
+_MOST_AT_ONCE = 64 * 1024
+_MOST_OF_A_MESSAGE = 500
+# One for each kind that is watched, and some for what is asked beside that.
+_POOL_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """Settings and credentials as they were when they were read."""
+
+    configuration: Configuration
+    pool: PoolManager
+    read: float
+
+
+class Connection:
+    """Requests to one API server; safe to use from any thread.
+
+    Credentials are read again when the server refuses them, so that a rotated token or client
+    certificate is taken up. A service account's token is read again every minute.
+
+    Attributes:
+        source: Where the settings come from, in words.
+    """
+
+    def __init__(self, credentials: Credentials) -> None:
+        """Read settings and credentials; nothing is asked yet.
+
+        Raises:
+            ClusterError: They are missing or broken.
+        """
+        self.source = credentials.source
+        self._credentials = credentials
+        self._lock = threading.Lock()
+        self._session = self._new_session()
+
+    @property
+    def host(self) -> str:
+        """The URL of the API server."""
+        host: str = self._session.configuration.host
+        return host
+
+    def get(self, path: str, query: Query | None = None) -> Any:
+        """Return the JSON at a path.
+
+        Args:
+            path: From the root, as ``/api/v1/nodes``.
+            query: What follows the question mark.
+
+        Raises:
+            RequestFailed: There is no such answer.
+        """
+        with self.open(path, query) as response:
+            body = b"".join(self.chunks(response))
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise RequestFailed(UNREACHABLE, f"{self.host}{path}: the answer is no JSON") from error
+
+    @contextmanager
+    def open(
+        self, path: str, query: Query | None = None, *, read_seconds: float = READ_SECONDS
+    ) -> Iterator[BaseHTTPResponse]:
+        """Ask; the body of the answer is yet to be read.
+
+        Args:
+            path: From the root.
+            query: What follows the question mark.
+            read_seconds: For how long the server may be silent.
+
+        Raises:
+            RequestFailed: The server cannot be reached, or answers with an error.
+        """
+        session = self._session
+        response = self._ask(session, path, query, read_seconds)
+        if response.status == HTTPStatus.UNAUTHORIZED and self._renew(session):
+            response.close()
+            response = self._ask(self._session, path, query, read_seconds)
+        try:
+            if response.status != HTTPStatus.OK:
+                raise self._failure(response)
+            yield response
+            # A whole answer leaves a connection that can be used again.
+            response.release_conn()
+        finally:
+            response.close()
+
+    def chunks(self, response: BaseHTTPResponse) -> Iterator[bytes]:
+        """Yield a body as it comes.
+
+        Raises:
+            RequestFailed: It breaks off, or the server falls silent.
+        """
+        with self._failures():
+            yield from response.stream(_MOST_AT_ONCE, decode_content=True)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise RequestFailed(UNREACHABLE, f"{self.host}: {_network(error)}") from error
+
+    def _ask(
+        self, session: _Session, path: str, query: Query | None, read_seconds: float
+    ) -> BaseHTTPResponse:
+        headers = {"Accept": "application/json", "User-Agent": _AGENT}
+        try:
+            token = session.configuration.get_api_key_with_prefix(
+                "BearerToken", alias="authorization"
+            )
+        except (ClusterError, Exception) as error:
+            raise RequestFailed(
+                HTTPStatus.UNAUTHORIZED, f"{self.source}: {reason(error)}"
+            ) from error
+        if token:
+            headers["Authorization"] = token.strip()
+        url = f"{session.configuration.host}{path}"
+        with self._failures():
+            return session.pool.request(
+                "GET",
+                f"{url}?{urlencode(query)}" if query else url,
+                headers=headers,
+                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
+                retries=False,
+                preload_content=False,
+            )
+
+    def _failure(self, response: BaseHTTPResponse) -> RequestFailed:
+        told = ""
+        # Where the body cannot be read, the status alone says enough.
+        with suppress(RequestFailed), self._failures():
+            told = _message(response.read(_MOST_AT_ONCE, decode_content=True))
+        wait = response.headers.get("Retry-After", "")
+        status = f"{response.status} {response.reason or ''}".strip()
+        if response.status == HTTPStatus.UNAUTHORIZED:
+            told = f"does not accept the credentials of {self.source}"
+        return RequestFailed(
+            response.status,
+            f"{self.host}: {told} ({status})" if told else f"{self.host}: {status}",
+            float(wait) if wait.isdecimal() else 0.0,
+        )
+
+    def _renew(self, refused: _Session) -> bool:
+        """Read credentials again that were refused; say whether there are others to try now."""
+        with self._lock:
+            if self._session is not refused:
+                return True
+            if time.monotonic() - refused.read < _RENEW_SECONDS:
+                return False
+            with suppress(ClusterError):
+                self._session = self._new_session()
+            return self._session is not refused
+
+    def _new_session(self) -> _Session:
+        configuration = Configuration()
+        configuration.connection_pool_maxsize = _POOL_SIZE
+        context = self._credentials.read(configuration)
+        # They are in the context now.
+        configuration.ssl_ca_cert = configuration.cert_file = configuration.key_file = None
+        try:
+            pool = RESTClientObject(configuration).pool_manager
+        except (urllib3.exceptions.HTTPError, ValueError) as error:
+            raise ClusterError(f"{self.source}: {reason(error)}") from error
+        if context is not None:
+            pool.connection_pool_kw["ssl_context"] = context
+        return _Session(configuration, pool, time.monotonic())
+
+
+def connect(kubeconfig: Path | None = None, context: str | None = None) -> Connection:
+    """Return the connection that is meant; see :func:`webhook.cluster.credentials.find`.
+
+    Raises:
+        ClusterError: There is none, or its settings are broken.
+    """
+    return Connection(find(kubeconfig, context))
+
+
+def _message(body: bytes) -> str:
+    """Return what a Status of the API server says, else the body's first words."""
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        told = body.decode(errors="replace")
+    if isinstance(told, dict):
+        told = told.get("message")
+    words = " ".join(told.split()) if isinstance(told, str) else ""
+    words = "".join(c if c.isprintable() else "?" for c in words)
+    return words if len(words) <= _MOST_OF_A_MESSAGE else words[:_MOST_OF_A_MESSAGE] + "…"
+
+
+def _network(error: BaseException) -> str:
+    """Say what kept an answer from coming, as a person would."""
+    if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+        return "the server fell silent"
+    if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
+        return f"cannot be reached: no answer within {CONNECT_SECONDS:.0f} s"
+    if isinstance(error, urllib3.exceptions.NameResolutionError):
+        return "cannot be reached: its name is not known"
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
+        cause = error.__cause__ or error.__context__
+        what = cause.strerror if isinstance(cause, OSError) and cause.strerror else "no connection"
+        return f"cannot be reached: {what.lower()}"
+    if isinstance(error, urllib3.exceptions.SSLError):
+        return f"TLS failed: {reason(error)}"
+    return f"the connection broke off: {reason(error)}"
