@@ -20,7 +20,7 @@ import urllib3
 from kubernetes.client import Configuration
 from kubernetes.client.rest import RESTClientObject
 
-from webhook.cluster.credentials import find, reason
+from webhook.cluster.credentials import BROKEN, find, reason
 from webhook.cluster.errors import UNREACHABLE, ClusterError, RequestFailed
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Connection:
             token = session.configuration.get_api_key_with_prefix(
                 "BearerToken", alias="authorization"
             )
-        except (ClusterError, Exception) as error:
+        except BROKEN as error:
             raise RequestFailed(
                 HTTPStatus.UNAUTHORIZED, f"{self.source}: {reason(error)}"
             ) from error

@@ -27,7 +27,7 @@ Load = Callable[["Configuration"], "ssl.SSLContext | None"]
 """Puts settings into a configuration of the client; returns how to speak TLS, if at all."""
 
 # What the client raises for settings that are not of the form it expects.
-_BROKEN = (
+BROKEN = (
     ConfigException,
     yaml.YAMLError,
     OSError,
@@ -57,7 +57,7 @@ class Credentials:
         """
         try:
             return self._load(into)
-        except _BROKEN as error:
+        except BROKEN as error:
             raise ClusterError(f"{self.source}: {reason(error)}") from error
 
 
@@ -124,7 +124,7 @@ def _from_kubeconfig(paths: str, context: str | None, into: Configuration) -> ss
     # The client writes keys that stand inside a kubeconfig into files, because Python's TLS reads
     # nothing else; they go as soon as they are read.
     with tempfile.TemporaryDirectory(prefix="migration-guard-") as folder:
-        load_kube_config(
+        load_kube_config(  # type: ignore[no-untyped-call]  # the client's loaders have no types
             config_file=paths,
             context=context,
             client_configuration=into,
@@ -135,7 +135,7 @@ def _from_kubeconfig(paths: str, context: str | None, into: Configuration) -> ss
 
 
 def _from_pod(into: Configuration) -> ssl.SSLContext | None:
-    load_incluster_config(client_configuration=into)
+    load_incluster_config(client_configuration=into)  # type: ignore[no-untyped-call]  # likewise
     return _tls(into)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,22 +11,26 @@ if TYPE_CHECKING:
     from webhook.model.migration import LauncherPod
     from webhook.model.node import Node
 
+# Things that come and go (names, uids) must not pile up here: beyond this, sharing begins anew.
+MOST_SHARED = 100_000
+
 
 class Sharing:
-    """Gives back the first of equal things; one for each reading of the facts."""
+    """Gives back the first of equal things."""
 
-    __slots__ = ("_amounts", "_labels")
+    __slots__ = ("_amounts", "_labels", "_strings")
 
     def __init__(self) -> None:
         """Begin with nothing to share."""
         self._amounts: dict[frozenset[tuple[str, int]], Mapping[str, int]] = {}
         self._labels: dict[frozenset[tuple[str, str]], Mapping[str, str]] = {}
+        self._strings: dict[str, str] = {}
 
     def node(self, node: Node) -> Node:
         """Return an equal node whose labels and sizes are shared."""
         return replace(
             node,
-            labels=_interned(node.labels),
+            labels=self._interned(node.labels),
             capacity=self._amount(node.capacity),
             allocatable=self._amount(node.allocatable),
         )
@@ -36,22 +39,27 @@ class Sharing:
         """Return an equal pod whose labels, selectors and requests are shared."""
         return replace(
             pod,
-            labels=_interned(pod.labels),
+            labels=self._interned(pod.labels),
             node_selector=self._mapping(pod.node_selector),
             requests=self._amount(pod.requests),
         )
 
     def _amount(self, amounts: Mapping[str, int]) -> Mapping[str, int]:
+        if len(self._amounts) >= MOST_SHARED:
+            self._amounts.clear()
         return self._amounts.setdefault(frozenset(amounts.items()), amounts)
 
     def _mapping(self, labels: Mapping[str, str]) -> Mapping[str, str]:
         key = frozenset(labels.items())
         found = self._labels.get(key)
         if found is None:
-            found = self._labels[key] = _interned(labels)
+            if len(self._labels) >= MOST_SHARED:
+                self._labels.clear()
+            found = self._labels[key] = self._interned(labels)
         return found
 
-
-def _interned(labels: Mapping[str, str]) -> Mapping[str, str]:
-    intern = sys.intern
-    return {intern(key): intern(value) for key, value in labels.items()}
+    def _interned(self, labels: Mapping[str, str]) -> Mapping[str, str]:
+        if len(self._strings) >= MOST_SHARED:
+            self._strings.clear()
+        first = self._strings.setdefault
+        return {first(key, key): first(value, value) for key, value in labels.items()}

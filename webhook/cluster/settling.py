@@ -1,0 +1,48 @@
+"""Nodes whose labels may still come: new ones, and those that lost a label a moment ago.
+
+virt-handler writes a node's labels again every 3 to 6.6 minutes (KubeVirt
+``pkg/virt-handler/node-labeller``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from webhook.model import fields
+from webhook.model.node_groups import of_kubevirt
+
+if TYPE_CHECKING:
+    from webhook.model.fields import Object
+    from webhook.model.node import Node
+
+SETTLING_SECONDS = 7 * 60
+
+
+def settling(node: Node, before: Node | None, created: float, now: float) -> Node:
+    """Return a node with the moment until which its missing labels may still come.
+
+    Args:
+        node: As it is now.
+        before: As it was; None where it was not known.
+        created: When it joined the cluster, in Unix seconds.
+        now: Likewise, the present time.
+    """
+    # A clock that runs ahead of this one must not keep a node settling for longer.
+    until = min(created, now) + SETTLING_SECONDS
+    if before is not None:
+        until = max(until, before.settling_until or 0.0)
+        if any(of_kubevirt(key) and key not in node.labels for key in before.labels):
+            until = now + SETTLING_SECONDS
+    return replace(node, settling_until=until) if until > now else node
+
+
+def creation(obj: Object) -> float:
+    """Return when an object was created, in Unix seconds; 0 where that is not told."""
+    written = fields.text(obj, "metadata", "creationTimestamp")
+    try:
+        found = datetime.fromisoformat(written)
+    except ValueError:
+        return 0.0
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
