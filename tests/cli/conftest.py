@@ -33,6 +33,14 @@ class Ran:
 Run = Callable[..., Ran]
 
 
+@pytest.fixture(autouse=True)
+def no_cluster_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests from asking the cluster of whoever runs them."""
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     def command(*argv: object) -> Ran:

@@ -10,10 +10,17 @@ from tests.cli.conftest import CLUSTER, Run
 Write = Callable[[str, str], Path]
 
 
-def test_a_server_without_inventory_does_not_start(run: Run) -> None:
+def test_a_server_without_cluster_and_inventory_does_not_start(run: Run) -> None:
     ran = run("serve")
     assert ran.status == 2
-    assert "--inventory" in ran.err
+    assert "--kubeconfig FILE" in ran.err
+    assert "--inventory PATH" in ran.err
+
+
+def test_a_server_takes_its_facts_from_one_place(run: Run) -> None:
+    ran = run("serve", "--inventory", CLUSTER, "--context", "production")
+    assert ran.status == 2
+    assert "--inventory and --context" in ran.err
 
 
 def test_a_server_with_a_broken_configuration_names_the_setting(run: Run, write: Write) -> None:

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests import captured_cluster
 from tests.server.mutations import CAPTURED, bodies
 from webhook.cli.commands.serve import build
+from webhook.cli.loading import FactsPlace
 from webhook.review.answer import MUTATE, VALIDATE
 from webhook.serving.asgi import AdmissionApplication
 from webhook.serving.connections import BEGAN
@@ -60,7 +61,7 @@ class Guard:
         )
         self.log = io.StringIO()
         with redirect_stderr(self.log):
-            self.parts = build(None, [inventory])
+            self.parts = build(None, FactsPlace((inventory,)))
         self.application = AdmissionApplication(self.parts.answer, self.parts.metrics)
         self.runner = asyncio.Runner()
 

@@ -58,16 +58,37 @@ def add_group(commands: Commands, name: str, *, about: str, description: str) ->
     )
 
 
-def add_inventory(parser: argparse.ArgumentParser, *, what: str = "the cluster's facts") -> None:
-    """Add ``--inventory``."""
+def add_inventory(
+    parser: argparse.ArgumentParser,
+    *,
+    what: str = "the cluster's facts",
+    by_default: bool = True,
+) -> None:
+    """Add where facts come from: ``--inventory``, ``--kubeconfig`` and ``--context``.
+
+    Args:
+        parser: The command's.
+        what: What they are for.
+        by_default: Whether the cluster at hand is asked where none of them is given.
+    """
+    usual = " (default: $KUBECONFIG, ~/.kube/config, or the service account of the pod)"
     parser.add_argument(
         "--inventory",
         metavar="PATH",
         type=Path,
         action="append",
         default=[],
-        help=f"{what}: a file or folder of YAML or JSON as kubectl prints it, - for stdin; "
-        "can be given several times",
+        help=f"{what} from files: a file or folder of YAML or JSON as kubectl prints it, - for "
+        "stdin; can be given several times",
+    )
+    parser.add_argument(
+        "--kubeconfig",
+        metavar="FILE",
+        type=Path,
+        help=f"{what} from a live cluster{usual if by_default else ''}",
+    )
+    parser.add_argument(
+        "--context", metavar="NAME", help="a context of the kubeconfig (default: the current one)"
     )
 
 

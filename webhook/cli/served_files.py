@@ -9,105 +9,107 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from webhook.cli.errors import CommandError
-from webhook.cli.loading import load_configuration, load_inventory, say_errors
+from webhook.cli.loading import FactsPlace, load_inventory, say_errors
 from webhook.cli.printing import say
-from webhook.policy.findings import ConfigurationError
 from webhook.serving.watching import FileWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from webhook.cluster.inventory import Inventory
     from webhook.model.snapshot import Snapshot
-    from webhook.policy.configuration import Configuration
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
 
-CONFIGURATION = "configuration"
-FACTS = "facts"
+_PART = "facts"
 
 
-class ServedFiles:
-    """The configuration and the facts of the moment."""
+class ServedInventory:
+    """The facts of the moment, from files; they never age."""
 
     def __init__(
         self,
-        config: Path | None,
         paths: Sequence[Path],
         readiness: Readiness,
         metrics: Metrics,
-        report: Callable[[Configuration, Inventory], None],
+        changed: Callable[[], None],
     ) -> None:
-        """Read both for the first time.
+        """Read them for the first time.
 
         Args:
-            config: The configuration file; None for the defaults.
             paths: The inventory.
-            readiness: Where a file that cannot be taken up is told.
+            readiness: Where it is told what was read, and a file that cannot be taken up.
             metrics: Likewise.
-            report: Told what holds, after each reading.
+            changed: Called when there are other facts.
 
         Raises:
             CommandError: A file cannot be read.
-            ConfigurationError: The configuration is none.
         """
-        self._config = config
-        self._paths = paths
+        self._place = FactsPlace(tuple(paths))
         self._readiness = readiness
         self._metrics = metrics
-        self._report = report
+        self._changed = changed
         # Before the first reading: a change while it goes on is then seen as one.
-        self._watches = [FileWatch(paths, self._read_inventory)]
-        if config is not None:
-            self._watches.append(FileWatch((config,), self._read_configuration))
-        self._configuration = load_configuration(config)
-        self._inventory = load_inventory(paths)
+        self._watch = FileWatch(paths, self._read)
+        self._inventory = load_inventory(self._place)
         say_errors(self._inventory.errors)
-        self._taken_up(CONFIGURATION)
-        self._taken_up(FACTS)
+        self._taken_up()
 
-    def configuration(self) -> Configuration:
-        """Return the settings that hold now."""
-        return self._configuration
-
-    def facts(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         """Return the facts that hold now."""
         return self._inventory.snapshot
 
+    def age(self) -> float | None:
+        """Return None: files never age."""
+        return None
+
     def watch(self) -> None:
-        """Begin to read them again when they change."""
-        for watch in self._watches:
-            watch.start()
+        """Begin to read the files again when they change."""
+        self._watch.start()
 
-    def _read_configuration(self) -> None:
+    def _read(self) -> None:
         try:
-            self._configuration = load_configuration(self._config)
-        except (CommandError, ConfigurationError) as error:
-            self._kept(CONFIGURATION, str(error))
-        else:
-            self._taken_up(CONFIGURATION)
-
-    def _read_inventory(self) -> None:
-        try:
-            found = load_inventory(self._paths)
+            found = load_inventory(self._place)
         except CommandError as error:
-            self._kept(FACTS, str(error))
+            note_kept(_PART, str(error), self._readiness, self._metrics)
             return
         if found.errors:
-            self._kept(FACTS, str(found.errors[0]))
+            note_kept(_PART, str(found.errors[0]), self._readiness, self._metrics)
             return
         self._inventory = found
-        self._taken_up(FACTS)
+        self._taken_up()
+        self._changed()
 
-    def _taken_up(self, what: str) -> None:
-        self._metrics.note_file(what, taken_up=True)
-        self._report(self._configuration, self._inventory)
+    def _taken_up(self) -> None:
+        note_taken_up(_PART, _facts(self._inventory), self._readiness, self._metrics)
 
-    def _kept(self, what: str, why: str) -> None:
-        self._metrics.note_file(what, taken_up=False)
-        first = " ".join(why.split())
-        self._readiness.report(
-            what, True, f"warning: the old one holds, the new is broken: {first}"
-        )
-        say(f"{what}: the old one holds, the new is broken: {first}")
+
+def note_taken_up(part: str, detail: str, readiness: Readiness, metrics: Metrics) -> None:
+    """Tell that the newest state of a file is in use, and what to know about it."""
+    metrics.note_file(part, taken_up=True)
+    readiness.report(part, True, detail)
+
+
+def note_kept(part: str, why: str, readiness: Readiness, metrics: Metrics) -> None:
+    """Tell that the newest state of a file is broken, so that the old one holds."""
+    metrics.note_file(part, taken_up=False)
+    first = " ".join(why.split())
+    words = f"the old one holds, the new is broken: {first}"
+    readiness.report(part, True, f"warning: {words}")
+    say(f"{part}: {words}")
+
+
+def _facts(inventory: Inventory) -> str:
+    words = [_counted(inventory.counts)]
+    if blind := inventory.snapshot.blind():
+        words.append(f"warning: {blind}")
+    if inventory.errors:
+        count = len(inventory.errors)
+        what = "1 document" if count == 1 else f"{count} documents"
+        words.append(f"warning: {what} left out; the first: {inventory.errors[0]}")
+    return "; ".join(words)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none"

@@ -83,7 +83,8 @@ def find(kubeconfig: Path | None = None, context: str | None = None) -> Credenti
         return Credentials("the pod's service account", _from_pod)
     raise ClusterError(
         "no cluster to ask: there is no kubeconfig ($KUBECONFIG, ~/.kube/config), and this is no "
-        "pod; name one by --kubeconfig FILE, or give facts from files by --inventory PATH"
+        "pod; name one by --kubeconfig FILE, or give facts from files by --inventory PATH "
+        "(`kubectl get nodes,vms,vmis,vmims,pods,kubevirt -A -o yaml` prints them)"
     )
 
 

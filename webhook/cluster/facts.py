@@ -155,12 +155,11 @@ class Facts:
             uid = after.uid if after is not None else ""
             if before is None or before.uid != uid:
                 self._by_vmi.note_vmi(key, uid)
-        if (
-            store in _NAMESPACED
-            and after is not None
-            and after.namespace not in self._parts.get("namespaces", ())
-        ):
-            self._changed.add("namespaces")
+        if store in _NAMESPACED:
+            # Of a namespace that is not among the facts itself, its objects tell that it is there.
+            known = self.namespaces if after is None else self._parts.get("namespaces", ())
+            if (before if after is None else after).namespace not in known:
+                self._changed.add("namespaces")
 
     def _uid_of_vmi(self, pod: LauncherPod) -> str:
         vmi = self.vmis.get(f"{pod.namespace}/{pod.vmi_name}")

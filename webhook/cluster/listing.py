@@ -12,7 +12,7 @@ from webhook.model import fields
 from webhook.model.fields import InvalidObject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from webhook.cluster.connection import Connection
     from webhook.cluster.resources import Resource
@@ -77,17 +77,24 @@ def pages(
 
 
 def read_cluster(
-    connection: Connection, *, all_pods: bool = False
+    connection: Connection, *, only: Collection[str] = (), all_pods: bool = False
 ) -> Iterator[Document | DocumentError]:
     """Yield every object of the kinds that facts are read from, as the cluster has them now.
 
     A kind that is not installed yields nothing. One that may not be read, or breaks off, yields an
     error, and the others are read.
 
+    Args:
+        connection: Whom to ask.
+        only: The plural names of the kinds that are wanted; empty for all.
+        all_pods: Whether all pods are wanted, not only those of virtual machines.
+
     Raises:
         RequestFailed: The cluster cannot be reached at all, or does not know who asks.
     """
     for resource in RESOURCES:
+        if only and resource.name not in only:
+            continue
         index = 0
         try:
             version = served_version(connection, resource)

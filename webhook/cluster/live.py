@@ -105,6 +105,11 @@ class LiveFacts:
         """Whether every kind that decisions rest on was read at least once."""
         return all(kind.synced for kind in self.kinds if kind.resource.needed)
 
+    @property
+    def age(self) -> float:
+        """Seconds since the last sign of life of the kind that is longest silent."""
+        return max(kind.age for kind in self.kinds if kind.resource.needed)
+
     def snapshot(self) -> Snapshot:
         """Return the facts of this moment, with the kinds that are missing or too old."""
         snapshot, aged = self._snapshot, self._aged

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from enum import StrEnum
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -50,6 +50,18 @@ _MODES = frozenset(mode.value for mode in Mode)
 _OUTCOMES = frozenset(OUTCOMES)
 
 
+class FollowedKind(Protocol):
+    """A kind of object in a live cluster, as :mod:`webhook.cluster.following` keeps it."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last sign of life; infinite before the first."""
+
+    @property
+    def count(self) -> int:
+        """How many objects are kept."""
+
+
 class Metrics:
     """The server's metrics, in a registry of their own; safe to use from any thread."""
 
@@ -87,6 +99,19 @@ class Metrics:
             "migration_guard_file_taken_up",
             "Whether the newest state of a file is in use: 0 where it is broken and the old holds.",
             ("file",),
+            registry=self._registry,
+        )
+        self._ages = Gauge(
+            "migration_guard_facts_age_seconds",
+            "Time since the API server last showed that what is known of a kind still holds; "
+            "+Inf before it was read.",
+            ("kind",),
+            registry=self._registry,
+        )
+        self._objects = Gauge(
+            "migration_guard_facts_objects",
+            "Objects of a kind that are kept.",
+            ("kind",),
             registry=self._registry,
         )
         self._certificate = Gauge(
@@ -144,6 +169,11 @@ class Metrics:
     def note_file(self, file: str, *, taken_up: bool) -> None:
         """Note whether the newest state of a file is in use; ``file`` is one of a few names."""
         self._files.labels(file).set(1 if taken_up else 0)
+
+    def follow_kind(self, name: str, kind: FollowedKind) -> None:
+        """Show from now on how fresh the facts of a kind are; ``name`` is one of a few."""
+        self._ages.labels(name).set_function(lambda: kind.age)
+        self._objects.labels(name).set_function(lambda: kind.count)
 
     def note_certificate(self, not_after: datetime) -> None:
         """Note when the certificate that is served ends; the time has its time zone."""

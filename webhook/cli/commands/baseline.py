@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from webhook.cli.exit_status import ALL_WELL, BAD_INPUT, SAYS_NO
-from webhook.cli.loading import errors_json, load_inventory, say_errors
+from webhook.cli.loading import errors_json, facts_place, load_inventory, say_errors
 from webhook.cli.options import Commands, add_command, add_inventory, add_output
 from webhook.cli.printing import Cell, Screen, Styled, emit
 from webhook.model.baseline import baseline, newest_common, to_json
@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the baseline."""
-    inventory = load_inventory(args.inventory)
+    inventory = load_inventory(facts_place(args), only=("nodes",))
     nodes = list(inventory.snapshot.nodes.by_name.values())
     found = baseline(nodes)
     everywhere = newest_common(nodes)

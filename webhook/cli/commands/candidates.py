@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from webhook.cli.errors import CommandError
 from webhook.cli.exit_status import ALL_WELL, BAD_INPUT, SAYS_NO
-from webhook.cli.loading import errors_json, load_configuration, load_inventory, say_errors
+from webhook.cli.loading import (
+    errors_json,
+    facts_place,
+    load_configuration,
+    load_inventory,
+    say_errors,
+)
 from webhook.cli.nodes import NODE_HEADERS, node_rows, nodes_json
 from webhook.cli.options import Commands, add_command, add_config, add_inventory, add_output
 from webhook.cli.printing import Screen, Styled, emit
@@ -85,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     """Judge the VM and print every node."""
     configuration = load_configuration(args.config)
     key = _key(args.vm, args.namespace)
-    inventory = load_inventory(args.inventory)
+    inventory = load_inventory(facts_place(args), all_pods=configuration.facts.all_pods)
     say_errors(inventory.errors)
     found = judge(key, inventory.snapshot, configuration, datetime.now(UTC))
     value = {**to_json(found), "errors": errors_json(inventory.errors)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from webhook.cli.deadlines import compare_with_kubevirt
 from webhook.cli.errors import CommandError
 from webhook.cli.exit_status import ALL_WELL, BAD_INPUT
-from webhook.cli.loading import load_inventory, read_text, say_errors
+from webhook.cli.loading import facts_place, load_inventory, read_text, say_errors
 from webhook.cli.options import Commands, add_command, add_inventory, add_output
 from webhook.cli.printing import Screen, Styled, emit
 from webhook.policy import loading
@@ -38,7 +38,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("file", metavar="FILE", nargs="?", type=Path, help="the configuration")
     parser.add_argument("--config", metavar="FILE", type=Path, help="the same as FILE")
-    add_inventory(parser, what="compare with a cluster")
+    add_inventory(parser, what="compare with a cluster", by_default=False)
     add_output(parser)
 
 
@@ -47,9 +47,11 @@ def run(args: argparse.Namespace) -> int:
     if args.file is not None and args.config is not None:
         raise CommandError("the configuration is named twice, as FILE and with --config")
     path: Path | None = args.file or args.config
-    if path is None and not args.inventory:
+    # A cluster that is merely at hand is not asked: the file may be meant for another.
+    compares = args.inventory or args.kubeconfig is not None or args.context is not None
+    if path is None and not compares:
         raise CommandError("name the configuration file to check")
-    inventory = load_inventory(args.inventory) if args.inventory else None
+    inventory = load_inventory(facts_place(args)) if compares else None
     findings = _findings(path, inventory)
     if inventory is not None:
         say_errors(inventory.errors)

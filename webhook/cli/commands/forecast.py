@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from webhook.cli.errors import CommandError
 from webhook.cli.exit_status import ALL_WELL, BAD_INPUT, SAYS_NO
 from webhook.cli.forecast_report import print_report
-from webhook.cli.loading import errors_json, load_configuration, load_inventory, say_errors
+from webhook.cli.loading import (
+    errors_json,
+    facts_place,
+    load_configuration,
+    load_inventory,
+    say_errors,
+)
 from webhook.cli.options import Commands, add_command, add_config, add_inventory, add_output
 from webhook.cli.printing import emit
 from webhook.cli.progress import Progress
@@ -74,7 +80,7 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the forecast."""
     configuration = load_configuration(args.config)
-    inventory = load_inventory(args.inventory)
+    inventory = load_inventory(facts_place(args), all_pods=configuration.facts.all_pods)
     snapshot = inventory.snapshot
     say_errors(inventory.errors)
     drained = _known_nodes(args.drain, snapshot)

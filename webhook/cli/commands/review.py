@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from webhook.cli.errors import CommandError
 from webhook.cli.exit_status import ALL_WELL, BAD_INPUT, SAYS_NO
 from webhook.cli.ids import new_id
-from webhook.cli.loading import errors_json, load_configuration, load_inventory
+from webhook.cli.loading import errors_json, facts_place, load_configuration, load_inventory
 from webhook.cli.options import (
     Commands,
     add_command,
@@ -109,7 +109,9 @@ def run(args: argparse.Namespace) -> int:
         groups=tuple(args.groups),
     )
     before, after = joined(asked.documents)
-    inventory = load_inventory(args.inventory, before=before, after=after)
+    inventory = load_inventory(
+        facts_place(args), all_pods=configuration.facts.all_pods, before=before, after=after
+    )
     now = args.now or datetime.now(UTC)
     reviewed, broken = _decide(asked.reviews, inventory.snapshot, configuration, now)
     errors = in_order(inventory.errors, (*asked.errors, *broken))

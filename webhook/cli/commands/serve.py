@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from webhook.cli.deadlines import compare_with_kubevirt
 from webhook.cli.decision_log import DecisionLog
 from webhook.cli.errors import CommandError
 from webhook.cli.ids import new_id
-from webhook.cli.loading import load_configuration, require_inventory
+from webhook.cli.loading import facts_place, load_configuration
 from webhook.cli.options import Commands, add_command, add_config, add_inventory
-from webhook.cli.served_files import ServedFiles
 from webhook.cluster.documents import STANDARD_INPUT
-from webhook.policy.checking import check
-from webhook.policy.findings import ConfigurationError, Level
+from webhook.policy.findings import ConfigurationError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
-    from webhook.cluster.inventory import Inventory
+    from webhook.cli.loading import FactsPlace
+    from webhook.model.snapshot import Snapshot
     from webhook.policy.configuration import Configuration
     from webhook.review.admission import Review
     from webhook.review.decision import Circumstances, Decision
+    from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
     from webhook.serving.server import Parts
 
@@ -39,9 +38,10 @@ def add(commands: Commands) -> None:
         description="Answer AdmissionReviews over HTTPS on /mutate and /validate, with /livez, "
         "/readyz (?verbose) and /metrics over plain HTTP on a second port. Without a\n"
         "certificate one is made for development. Decisions that refuse, warn or change are "
-        "logged on stderr, one line of JSON each.\n\n"
+        "logged on stderr, one line of JSON each. The cluster is followed as it changes;\n"
+        "facts from files are read again when the files change.\n\n"
         "Exit status: 0 after SIGTERM or SIGINT, 2 if it cannot start.",
-        examples="%(prog)s --inventory cluster.yaml\n"
+        examples="%(prog)s --config guard.yaml\n"
         "%(prog)s --inventory cluster.yaml --config guard.yaml --tls-cert tls.crt "
         "--tls-key tls.key",
     )
@@ -103,9 +103,9 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal says stop."""
-    # What is wrong is told before a port is opened; the worker then reads both for itself.
+    # What is wrong is told before a port is opened; the worker then reads all for itself.
     load_configuration(args.config)
-    require_inventory(args.inventory)
+    place = facts_place(args)
     if any(str(path) == STANDARD_INPUT for path in args.inventory):
         raise CommandError("--inventory -: the server reads its inventory from files only")
     from webhook.serving.server import ServerSettings, serve
@@ -123,15 +123,17 @@ def run(args: argparse.Namespace) -> int:
         client_names=frozenset(args.client_name),
         ports_file=args.ports_file,
     )
-    return serve(settings, lambda: build(args.config, args.inventory))
+    return serve(settings, lambda: build(args.config, place))
 
 
-def build(config: Path | None, paths: Sequence[Path]) -> Parts:
-    """Make all that the server serves from a configuration file and an inventory.
+def build(config: Path | None, place: FactsPlace) -> Parts:
+    """Make all that the server serves from a configuration file, and facts.
 
     Raises:
         StartError: One of them cannot be read.
     """
+    from webhook.cli.cluster_report import ClusterReport
+    from webhook.cli.served_configuration import ServedConfiguration
     from webhook.review.answer import Answerer
     from webhook.serving.errors import StartError
     from webhook.serving.metrics import Metrics
@@ -139,68 +141,53 @@ def build(config: Path | None, paths: Sequence[Path]) -> Parts:
     from webhook.serving.server import Parts
 
     readiness, metrics, log = Readiness(_clock), Metrics(), DecisionLog(_clock)
+    report = ClusterReport(readiness)
 
-    def tell(configuration: Configuration, inventory: Inventory) -> None:
-        report(readiness, configuration, config, inventory)
+    def tell() -> None:
+        report.tell(configuration.current(), source.snapshot())
 
     try:
-        files = ServedFiles(config, paths, readiness, metrics, tell)
+        configuration = ServedConfiguration(config, readiness, metrics, tell)
+        source = _source(place, configuration.current, readiness, metrics, tell)
     except (CommandError, ConfigurationError) as error:
         raise StartError(str(error)) from error
+    tell()
 
     def keep(review: Review, decision: Decision, circumstances: Circumstances) -> None:
         for result in decision.rules:
             metrics.count_decision(result.rule.value, result.mode.value, result.outcome.value)
         log.write(review, decision)
 
-    answerer = Answerer(files.facts, files.configuration, _clock, new_id, on_decision=keep)
-    files.watch()
+    answerer = Answerer(source.snapshot, configuration.current, _clock, new_id, on_decision=keep)
+    configuration.watch()
+    source.watch()
     return Parts(answerer.answer, readiness, metrics)
 
 
-def report(
+class _Source(Protocol):
+    """Where facts come from while the server runs."""
+
+    def snapshot(self) -> Snapshot:
+        """Return the facts of this moment."""
+
+    def watch(self) -> None:
+        """Begin to follow changes."""
+
+
+def _source(
+    place: FactsPlace,
+    configuration: Callable[[], Configuration],
     readiness: Readiness,
-    configuration: Configuration,
-    config: Path | None,
-    inventory: Inventory,
-) -> None:
-    """Put on the readiness board what was read, and what to know about it."""
-    findings = [f for f in check(configuration) if f.level is Level.WARNING]
-    where = str(config) if config is not None else "defaults"
-    readiness.report("configuration", True, "; ".join((where, *map(str, findings))))
-    readiness.report("facts", True, _facts(inventory))
-    kubevirt = inventory.snapshot.kubevirt
-    if not kubevirt.known:
-        readiness.report(
-            "kubevirt", True, f"no KubeVirt CR among the facts; taken as {kubevirt.version}"
-        )
-    elif not kubevirt.version_known:
-        readiness.report(
-            "kubevirt",
-            True,
-            f"warning: its version cannot be read from the CR; taken as {kubevirt.version}",
-        )
-    else:
-        readiness.report("kubevirt", True, str(kubevirt.version))
-    deadlines = compare_with_kubevirt(configuration, inventory.snapshot)
-    for finding in deadlines[:1]:
-        more = f" (and {len(deadlines) - 1} more)" if len(deadlines) > 1 else ""
-        readiness.report("deadline", True, f"warning: {finding.message}{more}")
+    metrics: Metrics,
+    changed: Callable[[], None],
+) -> _Source:
+    if place.paths:
+        from webhook.cli.served_files import ServedInventory
 
+        return ServedInventory(place.paths, readiness, metrics, changed)
+    from webhook.cli.served_cluster import ServedCluster
 
-def _facts(inventory: Inventory) -> str:
-    words = [_counted(inventory.counts)]
-    if blind := inventory.snapshot.blind():
-        words.append(f"warning: {blind}")
-    if inventory.errors:
-        count = len(inventory.errors)
-        what = "1 document" if count == 1 else f"{count} documents"
-        words.append(f"warning: {what} left out; the first: {inventory.errors[0]}")
-    return "; ".join(words)
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none"
+    return ServedCluster(place.connect(), configuration, readiness, metrics, changed)
 
 
 def _clock() -> datetime:
