@@ -123,7 +123,7 @@ def verdicts(snapshot):
 def test_any_order_of_changes_ends_in_the_snapshot_of_what_is_left(number):
     seed = random.Random(number)
     facts, sharing = Facts(), Sharing()
-    left = {}
+    left: dict = {}
     for _ in range(seed.randrange(5, 120)):
         make = seed.choices((some_node, some_vmi, some_launcher, some_other), (2, 4, 5, 3))[0]
         obj = make(seed)

@@ -235,7 +235,7 @@ class Recorded(Mapping):
 def everything_asked(snapshot):
     """Ask all that is asked of facts beside the answer to a review."""
     now = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
-    found = [forecast(snapshot, passing_taints=PASSING_TAINTS, now=now)]
+    found: list[object] = [forecast(snapshot, passing_taints=PASSING_TAINTS, now=now)]
     for vmi in snapshot.vmis.values():
         demanded = snapshot.requirements(vmi)
         found.append(repr(demanded))
@@ -262,7 +262,7 @@ def test_every_field_that_is_read_survives(obj):
         other("v1", "PersistentVolumeClaim", n, "shop", spec={"volumeName": n})
         for n in ("root", "data", "tmp")
     ]
-    read_paths = set()
+    read_paths: set[tuple] = set()
     facts, sharing = Facts(), Sharing()
     for one in (*FULL, *claims):
         recorded = Recorded(one, (), read_paths) if one is obj else one
@@ -302,7 +302,7 @@ def test_decisions_about_pruned_objects_are_those_about_whole_ones():
 
 def test_passwords_and_what_managers_wrote_are_not_kept():
     for obj in FULL:
-        text = json.dumps(prune(obj["kind"], obj))
+        text = json.dumps(prune(str(obj["kind"]), obj))
         for word in ("geheim", "managedFields", "last-applied", "guestOSInfo", "images"):
             assert word not in text
 
