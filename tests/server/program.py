@@ -34,6 +34,8 @@ def answer(path: str, body: bytes, late: str) -> Answer:
         return Answer(said, keep(Path(body.removeprefix(b"keep ").decode())))
     if body == b"cannot keep":
         return Answer(said, fail_to_keep())
+    if body.startswith(b"large "):
+        return Answer(b" " * int(body.removeprefix(b"large ")))
     if body == b"not a review":
         raise NotAReview("the body is not JSON:\nline 1, column 1")
     if body == b"fail":

@@ -59,6 +59,18 @@ class RunningServer:
         authority = settings.get("tls_ca", folder / "certs" / "ca.crt")
         self.tls = ssl.create_default_context(cafile=authority)
 
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of its workers."""
+        pid = self.process.pid
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    @property
+    def worker(self) -> int:
+        """The process id of its only worker."""
+        (worker,) = self.workers
+        return worker
+
     def connection(self) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection(
             "localhost", self.port, context=self.tls, timeout=SECONDS

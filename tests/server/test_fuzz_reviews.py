@@ -26,7 +26,7 @@ from webhook.cli.commands.serve import build
 from webhook.cli.loading import FactsPlace
 from webhook.review.answer import MUTATE, VALIDATE
 from webhook.serving.asgi import AdmissionApplication
-from webhook.serving.connections import BEGAN
+from webhook.serving.protocol import BEGAN
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "0"))
 """How many reviews ``make fuzz`` tries; 0 in the tests."""

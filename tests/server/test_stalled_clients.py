@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import socket
+import os
+import signal
 import ssl
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
-from tests.server.running import SECONDS, RunningServer, ask
+from tests.server.attackers import HEAD, REVIEW, plain, read_to_end, request, secure
+from tests.server.running import JSON, SECONDS, RunningServer, ask, measured, until
 
-HEAD = b"POST /validate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-REVIEW = HEAD + b"Content-Length: 2\r\n\r\n{}"
+SMALL_ROOM = 4096
+"""Bytes that a client's system takes in for it, about."""
 
 
 @pytest.fixture(scope="module")
@@ -19,25 +23,6 @@ def hurried(tmp_path_factory):
     server = RunningServer(tmp_path_factory.mktemp("server"), stall_seconds=0.5)
     yield server
     server.close()
-
-
-def plain(server):
-    return socket.create_connection(("127.0.0.1", server.port), SECONDS)
-
-
-def secure(server):
-    return server.tls.wrap_socket(plain(server), server_hostname="localhost")
-
-
-def read_to_end(connection):
-    """Return what still comes before the server ends the connection."""
-    parts = []
-    try:
-        while part := connection.recv(65536):
-            parts.append(part)
-    except (ConnectionResetError, ssl.SSLEOFError):
-        pass
-    return b"".join(parts)
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16"], ids=["silent", "one byte"])
@@ -105,3 +90,68 @@ def _stall(server):
     with plain(server) as connection:
         connection.sendall(b"\x16")
         return read_to_end(connection)
+
+
+def unread_answers(server):
+    return measured(server, 'migration_guard_connections_closed_total{how="unread-answer"}')
+
+
+@pytest.mark.parametrize("requests", [1, 3], ids=["one answer", "answers that wait for the first"])
+def test_a_client_that_reads_no_answer_is_ended(hurried, requests):
+    before = unread_answers(hurried)
+    with secure(hurried, room=SMALL_ROOM) as connection:
+        connection.sendall(request(b"large 3000000") * requests)
+
+        until(lambda: unread_answers(hurried) == before + 1)
+        # Nor does the system go on offering it what it has not read.
+        connection.settimeout(SECONDS)
+        assert len(read_to_end(connection)) < 100_000
+
+
+def test_a_client_that_reads_an_answer_byte_by_byte_is_ended(hurried):
+    with secure(hurried, room=SMALL_ROOM) as connection:
+        connection.sendall(request(b"large 3000000"))
+        before = unread_answers(hurried)
+
+        while unread_answers(hurried) == before:
+            assert connection.recv(1)
+            time.sleep(0.1)
+
+
+def test_a_client_that_reads_slowly_but_all_of_it_is_kept(hurried):
+    kept = hurried.connection()
+    kept.connect()
+    before = kept.sock
+    for _ in range(4):
+        kept.request("POST", "/validate", body=b"large 300000", headers=JSON)
+        response = kept.getresponse()
+        # Longer in all than the limit for one answer.
+        time.sleep(0.2)
+        assert len(response.read()) == 300_000
+    assert ask(kept, "/validate").status == 200
+    assert kept.sock is before
+    kept.close()
+
+
+def test_a_body_that_comes_byte_by_byte_is_ended(hurried):
+    with secure(hurried) as connection:
+        connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
+
+        with suppress(ConnectionError, ssl.SSLError):
+            for _ in range(100):
+                connection.send(b"x")
+                time.sleep(0.1)
+            pytest.fail("it was still open after ten seconds")
+
+
+def test_what_came_while_the_server_stood_still_is_read_before_anyone_is_ended(hurried):
+    with secure(hurried) as connection:
+        connection.sendall(REVIEW[:20])
+        os.kill(hurried.worker, signal.SIGSTOP)
+        try:
+            connection.sendall(REVIEW[20:])
+            time.sleep(2.5)
+        finally:
+            os.kill(hurried.worker, signal.SIGCONT)
+
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")

@@ -8,11 +8,12 @@ import select
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
+from tests.server.attackers import REVIEW, plain, read_to_end
 from tests.server.running import SECONDS, ask, outcome
 from webhook.serving.certificates import development_certificate
 
@@ -89,14 +90,71 @@ def test_a_body_that_never_comes_does_not_hold_the_end_for_long(start_server):
     connection.close()
 
 
+def kill(process):
+    """End a process that is not this one's child, and wait for its end."""
+    with ended(process):
+        os.kill(process, signal.SIGKILL)
+
+
+@contextmanager
+def ended(process):
+    """Wait, after the block, until a process has ended."""
+    handle = os.pidfd_open(process)
+    try:
+        yield
+        assert select.select([handle], [], [], SECONDS)[0]
+    finally:
+        os.close(handle)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTTIN, signal.SIGTTOU])
+def test_no_signal_changes_the_number_of_workers(start_server, number):
+    server = start_server()
+    server.process.send_signal(number)
+    # The end of a worker comes after the signal, and makes up for what is missing.
+    kill(server.worker)
+
+    assert server.ask("/validate").status == 200
+    assert len(server.workers) == 1
+
+
+def test_a_worker_whose_master_was_killed_ends_by_itself(start_server):
+    server = start_server()
+    kept = server.connection()
+    assert ask(kept, "/validate").status == 200
+    with ended(server.worker):
+        server.process.kill()
+    for port in (server.port, server.ops_port):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), SECONDS)
+    kept.close()
+
+
+def test_a_client_that_has_just_connected_is_answered_before_the_end(start_server):
+    server = start_server()
+    with plain(server) as connection:
+        server.process.terminate()
+        with server.tls.wrap_socket(connection, server_hostname="localhost") as secured:
+            secured.sendall(REVIEW)
+            answer = read_to_end(secured)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in answer
+    assert server.ended() == ""
+
+
+def test_clients_that_never_finish_their_handshake_do_not_hold_the_end(start_server):
+    server = start_server()
+    silent = [plain(server) for _ in range(5)]
+
+    assert server.stop() == ""
+    assert server.process.returncode == 0
+    for connection in silent:
+        connection.close()
+
+
 def test_a_worker_that_dies_is_replaced_on_the_same_ports(start_server):
     server = start_server()
-    pid = server.process.pid
-    worker = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
-    handle = os.pidfd_open(worker)
-    os.kill(worker, signal.SIGKILL)
-    assert select.select([handle], [], [], SECONDS)[0]
-    os.close(handle)
+    kill(server.worker)
 
     assert server.ask("/validate").status == 200
     assert server.operations("/livez").status == 200

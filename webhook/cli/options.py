@@ -102,6 +102,33 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def count(text: str) -> int:
+    """Return a whole number from 1 up.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Return a length of time in seconds, from a tenth of one to an hour.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        length = float(text)
+    except ValueError:
+        length = 0.0
+    # Not a comparison the other way round, which "nan" would pass.
+    if not 0.1 <= length <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
+    return length
+
+
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Add ``-o``."""
     parser.add_argument(

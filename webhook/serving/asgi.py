@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from webhook.review.errors import NotAReview
 from webhook.serving.clients import REFUSAL
-from webhook.serving.connections import BEGAN
 from webhook.serving.deadlines import InvalidTimeout, budget_of
 from webhook.serving.failures import log_failure, one_line
 from webhook.serving.keeping import wait_until_kept
 from webhook.serving.metrics import PATHS, Miss
+from webhook.serving.protocol import BEGAN
 
 if TYPE_CHECKING:
     from webhook.review.answer import Answer

@@ -1,14 +1,17 @@
-"""Connections of the admission port: none that stalls is kept for long."""
+"""Connections of the admission port: what each is waiting for, and which must go."""
 
 from __future__ import annotations
 
-import time
+import enum
+import fcntl
+import socket
+import struct
+import termios
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
-
-from webhook.serving.clients import REFUSAL
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,135 +19,343 @@ if TYPE_CHECKING:
 
     from webhook.serving.clients import PeerCertificate
 
-CLOSE_NOTIFY_SECONDS = 1
-"""How long a closed connection waits for the peer's close_notify; uvloop would wait 30."""
+STALLED_HANDSHAKE_SECONDS = 0.5
+"""An honest handshake takes two round trips; one that has taken so long is the first to go. One
+that has just begun is not: it has cost its work already."""
 
-BEGAN = "began"
-"""In a request's ``state``: when its first byte came, in seconds of ``time.perf_counter``."""
+LATE_SECONDS = 2.0
+"""A sweep so long after the one before does nothing."""
 
 
-class ConnectionState(ServerState):
-    """The connections of a server, with a deadline for each from which something is owed.
+class Ending(enum.StrEnum):
+    """How a connection came to be closed; the values are those of the metric's label."""
+
+    CLIENT = "client"
+    IDLE = "idle"
+    FAILED_HANDSHAKE = "failed-handshake"
+    REFUSED = "refused"
+    STALLED_HANDSHAKE = "stalled-handshake"
+    STALLED_REQUEST = "stalled-request"
+    UNREAD_ANSWER = "unread-answer"
+    SHED_TOTAL = "shed-total"
+    SHED_PEER = "shed-peer"
+    STOPPING = "stopping"
+
+
+class Stage(enum.Enum):
+    """What a connection is waiting for."""
+
+    ACCEPTED = enum.auto()
+    """Its turn to begin the TLS handshake."""
+    HANDSHAKE = enum.auto()
+    """The rest of the handshake."""
+    FIRST_REQUEST = enum.auto()
+    """The rest of its first request."""
+    IDLE = enum.auto()
+    """A further request; none is owed."""
+    REQUEST = enum.auto()
+    """The rest of a further request."""
+    ANSWER = enum.auto()
+    """The answer to a request that is complete."""
+    ENDED = enum.auto()
+    """Nothing: the server has broken it off."""
+
+
+_STALLS = {
+    Stage.ACCEPTED: Ending.STALLED_HANDSHAKE,
+    Stage.HANDSHAKE: Ending.STALLED_HANDSHAKE,
+    Stage.FIRST_REQUEST: Ending.STALLED_REQUEST,
+    Stage.REQUEST: Ending.STALLED_REQUEST,
+}
+"""The stages that may not last, and what it is called when they do."""
+
+_NO_LINGERING = struct.pack("ii", 1, 0)
+
+_BEFORE_TLS = (Stage.ACCEPTED, Stage.HANDSHAKE)
+
+_SHED_IN_ORDER = (
+    # Whoever never sent a request has less to lose than one who will send the next.
+    Stage.ACCEPTED,
+    Stage.HANDSHAKE,
+    Stage.FIRST_REQUEST,
+    Stage.IDLE,
+    Stage.REQUEST,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections there may be, and for how long one may stall.
+
+    Attributes:
+        most: Connections in all, from the moment they are accepted.
+        most_per_peer: Of them, from one address.
+        stall_seconds: For how long a peer may owe the handshake, a whole request, or the reading
+            of an answer.
+    """
+
+    most: int
+    most_per_peer: int
+    stall_seconds: float
+
+
+class Peer:
+    """All connections from one address.
+
+    Attributes:
+        count: How many there are.
+        stages: The connections at each stage, the one that came to it first foremost.
+    """
+
+    __slots__ = ("address", "count", "stages")
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.count = 0
+        self.stages: dict[Stage, dict[Connection, None]] = {stage: {} for stage in Stage}
+
+
+class Connection:
+    """One connection, from the moment it is accepted.
+
+    Attributes:
+        peer: Where it comes from.
+        socket: Given to the event loop for the handshake; until then to be closed here.
+        transport: What carries requests, once the handshake is done.
+        deadline: When its stage has lasted too long, in seconds on the loop's clock.
+        ending: Why the server ended it; None as long as it did not.
+    """
+
+    __slots__ = ("deadline", "ending", "peer", "socket", "stage", "transport")
+
+    def __init__(self, peer: Peer, accepted: socket.socket, deadline: float) -> None:
+        self.peer = peer
+        self.socket = accepted
+        self.transport: asyncio.Transport | None = None
+        self.stage = Stage.ACCEPTED
+        self.deadline = deadline
+        self.ending: Ending | None = None
+
+    @property
+    def unread(self) -> bool:
+        """Whether the peer's system has not yet acknowledged all that was sent.
+
+        It acknowledges what it has room for; when it has none left, its program does not read.
+        """
+        if self.socket.fileno() < 0:
+            return False
+        answer = fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4))
+        return struct.unpack("i", answer) != (0,)
+
+
+class Connections(ServerState):
+    """The connections of a server: counted, and ended when they stall or are too many.
 
     Args:
-        stall_seconds: For how long a peer may owe a whole request.
-        most: How many connections there may be after their handshake.
+        limits: How many, for how long.
+        clock: The event loop's, in seconds.
+        count_closed: Called with the reason whenever one has gone.
         refusal: Takes the certificate that the peer has shown, if any, and returns the line that
             is its answer to every request; None for a peer that is answered.
     """
 
     def __init__(
-        self, stall_seconds: float, most: int, refusal: Callable[[PeerCertificate], str | None]
+        self,
+        limits: ConnectionLimits,
+        clock: Callable[[], float],
+        count_closed: Callable[[Ending], None],
+        refusal: Callable[[PeerCertificate], str | None],
     ) -> None:
         super().__init__()
         self.refusal = refusal
-        self.stall_seconds = stall_seconds
-        self.most = most
-        # Used for its order: the one that has been idle longest comes first.
-        self.idle: dict[ReviewProtocol, None] = {}
-        # Seconds on the loop's clock.
-        self.receiving: dict[ReviewProtocol, float] = {}
+        self.limits = limits
+        self.stopping = False
+        self._clock = clock
+        self._count_closed = count_closed
+        self._before_tls = 0
+        self._established = 0
+        self._peers: dict[str, Peer] = {}
+        # By the peer that has not had a turn for longest.
+        self._turns: dict[Peer, None] = {}
+        # With the time by which all answers so far must have been read.
+        self._unread: dict[Connection, float] = {}
+        self._swept = clock()
 
-    def sweep(self, now: float) -> None:
-        """End the connections whose deadline has passed.
+    @property
+    def in_handshake(self) -> int:
+        """How many have not completed the TLS handshake; any thread may ask."""
+        return self._before_tls
 
-        Args:
-            now: The present time on the loop's clock, in seconds.
+    @property
+    def established(self) -> int:
+        """How many have completed the TLS handshake; any thread may ask."""
+        return self._established
+
+    def admit(self, accepted: socket.socket, address: str) -> None:
+        """Count a new connection, and make room for it.
+
+        A peer that has too many loses one of its own. If there are too many in all, the peer
+        that has most loses one; so none loses any to the flood of another, as long as that one
+        has more. A connection whose request is complete and not yet answered is never ended; if
+        there are only such, the new one is.
         """
-        for connection in [one for one, end in self.receiving.items() if end <= now]:
-            # A close would wait for the peer again.
-            connection.transport.abort()
+        peer = self._peers.get(address)
+        if peer is None:
+            peer = self._peers[address] = Peer(address)
+        connection = Connection(peer, accepted, self._clock() + self.limits.stall_seconds)
+        self._before_tls += 1
+        peer.count += 1
+        if peer.count > self.limits.most_per_peer:
+            self._shed(peer, Ending.SHED_PEER, connection)
+        elif self._before_tls + self._established > self.limits.most:
+            self._shed(self._largest_peer(), Ending.SHED_TOTAL, connection)
+        if connection.stage is not Stage.ENDED:
+            peer.stages[Stage.ACCEPTED][connection] = None
+            self._turns.setdefault(peer)
 
     def make_room(self) -> None:
-        """End a connection if there are too many: the longest idle, else the longest awaited.
+        """End a connection of the peer that has most, where one may be ended."""
+        if self._peers and (victim := self._victim(self._largest_peer())) is not None:
+            self.end(victim, Ending.SHED_TOTAL)
 
-        One whose request is complete is never ended.
-        """
-        if len(self.connections) <= self.most:
+    def next_handshake(self) -> Connection | None:
+        """Return the connection that shall begin its handshake now; peers take turns."""
+        while self._turns:
+            peer = next(iter(self._turns))
+            del self._turns[peer]
+            accepted = peer.stages[Stage.ACCEPTED]
+            if not accepted:
+                continue
+            connection = next(iter(accepted))
+            if len(accepted) > 1:
+                self._turns[peer] = None
+            self.move(connection, Stage.HANDSHAKE)
+            return connection
+        return None
+
+    def move(self, connection: Connection, stage: Stage) -> None:
+        """Note that a connection has come to another stage."""
+        before = connection.stage
+        if before is Stage.ENDED:
             return
-        connection = next(iter(self.idle or self.receiving), None)
-        if connection is not None:
-            self.forget(connection)
-            # It is lost a moment later; until then it must not count.
-            self.connections.discard(connection)
+        stages = connection.peer.stages
+        del stages[before][connection]
+        stages[stage][connection] = None
+        connection.stage = stage
+        if stage is Stage.HANDSHAKE:
+            # The deadline stays: waiting for its turn is part of the handshake.
+            return
+        if stage is Stage.FIRST_REQUEST:
+            self._before_tls -= 1
+            self._established += 1
+        if stage in _STALLS:
+            connection.deadline = self._clock() + self.limits.stall_seconds
+
+    def sent(self, connection: Connection) -> None:
+        """Note that an answer was sent, which the peer has to read."""
+        self._unread.setdefault(connection, self._clock() + self.limits.stall_seconds)
+
+    def heard(self, connection: Connection) -> None:
+        """Note that a request came in.
+
+        With it comes the acknowledgement of all its sender has received. A busy connection may
+        have something under way whenever the sweep looks at it.
+        """
+        deadline = self._unread.get(connection)
+        if (
+            deadline is not None
+            and deadline - self._clock() < self.limits.stall_seconds / 2
+            and not connection.unread
+        ):
+            del self._unread[connection]
+
+    def sweep(self) -> None:
+        """End the connections whose deadline has passed; to be called twice a second."""
+        now = self._clock()
+        late = now - self._swept > LATE_SECONDS
+        self._swept = now
+        if late:
+            # The whole process stood still. What came in meanwhile is read before the next time.
+            return
+        for peer in list(self._peers.values()):
+            for stage, ending in _STALLS.items():
+                # In one stage all have the same time, so the first comer's ends first.
+                while due := _first(peer.stages[stage]):
+                    if due.deadline > now:
+                        break
+                    self.end(due, ending)
+        for connection, deadline in list(self._unread.items()):
+            if not connection.unread:
+                del self._unread[connection]
+            elif deadline <= now:
+                self.end(connection, Ending.UNREAD_ANSWER)
+
+    def end_handshakes(self) -> None:
+        """End the connections that have not completed their handshake, because of the stop."""
+        for peer in list(self._peers.values()):
+            for stage in _BEFORE_TLS:
+                for connection in list(peer.stages[stage]):
+                    self.end(connection, Ending.STOPPING)
+
+    def end(self, connection: Connection, why: Ending) -> None:
+        """Break a connection off, without a word to its peer, who would be waited for again."""
+        if connection.stage is Stage.ENDED:
+            return
+        connection.ending = connection.ending or why
+        started = connection.stage is not Stage.ACCEPTED
+        self._leave(connection)
+        if connection.transport is not None:
+            # Otherwise the system would go on offering what the peer does not read.
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
             connection.transport.abort()
+        elif started:
+            # The event loop owns the socket, and takes this for the peer's end.
+            with suppress(OSError):
+                connection.socket.shutdown(socket.SHUT_RDWR)
+        else:
+            connection.socket.close()
+            self.lost(connection)
 
-    def forget(self, connection: ReviewProtocol) -> None:
-        """Take a connection from both lists."""
-        self.idle.pop(connection, None)
-        self.receiving.pop(connection, None)
+    def lost(self, connection: Connection, how: Ending = Ending.CLIENT) -> None:
+        """Forget a connection that is closed; ``how`` counts unless the server ended it."""
+        if connection.stage is not Stage.ENDED:
+            self._leave(connection)
+        self._count_closed(connection.ending or how)
+
+    def _leave(self, connection: Connection) -> None:
+        """Take a connection from all lists: it uses up no room from now on."""
+        peer, stage = connection.peer, connection.stage
+        peer.stages[stage].pop(connection, None)
+        self._unread.pop(connection, None)
+        if stage in _BEFORE_TLS:
+            self._before_tls -= 1
+        else:
+            self._established -= 1
+        peer.count -= 1
+        if peer.count == 0:
+            del self._peers[peer.address]
+            self._turns.pop(peer, None)
+        connection.stage = Stage.ENDED
+
+    def _largest_peer(self) -> Peer:
+        return max(self._peers.values(), key=lambda peer: peer.count)
+
+    def _shed(self, peer: Peer, why: Ending, newest: Connection) -> None:
+        victim = self._victim(peer)
+        self.end(newest if victim is None else victim, why)
+
+    def _victim(self, peer: Peer) -> Connection | None:
+        stalled = _first(peer.stages[Stage.HANDSHAKE])
+        honest_until = self._clock() + self.limits.stall_seconds - STALLED_HANDSHAKE_SECONDS
+        if stalled is not None and stalled.deadline < honest_until:
+            return stalled
+        for stage in _SHED_IN_ORDER:
+            if (first := _first(peer.stages[stage])) is not None:
+                return first
+        # Their answers are ready, but cannot be sent because the earlier ones are not read.
+        waiting = peer.stages[Stage.ANSWER]
+        return next((one for one in waiting if one in self._unread and one.unread), None)
 
 
-class ReviewProtocol(HttpToolsProtocol):
-    """A connection that ends soon after the server closed it, whatever the peer does.
-
-    An idle client of the API server's kind keeps its connection for 90 seconds and need not
-    answer the close_notify of TLS; without this, such connections would hold a stop.
-
-    A peer has ``ConnectionState.stall_seconds`` for its first request from the end of the TLS
-    handshake, and for each later one from its first byte; between them it may be silent for as
-    long as the server keeps connections alive.
-    """
-
-    server_state: ConnectionState
-
-    def connection_made(  # type: ignore[override]  # as in the base class
-        self, transport: asyncio.Transport
-    ) -> None:
-        """Begin to wait for the first request."""
-        super().connection_made(transport)
-        refusal = self.server_state.refusal(transport.get_extra_info("peercert"))
-        if refusal is not None:
-            # It reaches the application with each request of this connection.
-            self.app_state = {**self.app_state, REFUSAL: refusal}
-        self._expect_request()
-        self.server_state.make_room()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Expect nothing more."""
-        self.server_state.forget(self)
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Read on; any byte is taken for the first of a request, even one the parser skips."""
-        self._expect_request()
-        super().data_received(data)
-
-    def on_message_begin(self) -> None:
-        """Begin a request, maybe in the data that ended the one before."""
-        self._expect_request()
-        super().on_message_begin()
-        # Its timeout runs from here, also while it waits behind another on its connection.
-        self.scope["state"][BEGAN] = time.perf_counter()
-
-    def on_message_complete(self) -> None:
-        """Take the request as received."""
-        self.server_state.receiving.pop(self, None)
-        super().on_message_complete()
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close the connection, idle for too long."""
-        super().timeout_keep_alive_handler()
-        self._abort_if_closing()
-
-    def shutdown(self) -> None:
-        """Close the connection if it is idle, else after its response."""
-        super().shutdown()
-        self._abort_if_closing()
-
-    def on_response_complete(self) -> None:
-        """Go on with the next request, if the connection is kept."""
-        super().on_response_complete()
-        # The base class has set its timer where no further request is at hand.
-        if self.timeout_keep_alive_task is not None and self not in self.server_state.receiving:
-            self.server_state.idle[self] = None
-        self._abort_if_closing()
-
-    def _expect_request(self) -> None:
-        deadline = self.loop.time() + self.server_state.stall_seconds
-        self.server_state.receiving.setdefault(self, deadline)
-        self.server_state.idle.pop(self, None)
-
-    def _abort_if_closing(self) -> None:
-        if self.transport.is_closing():
-            self.loop.call_later(CLOSE_NOTIFY_SECONDS, self.transport.abort)
+def _first(connections: dict[Connection, None]) -> Connection | None:
+    return next(iter(connections), None)

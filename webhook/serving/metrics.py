@@ -20,8 +20,10 @@ from prometheus_client import (
 from webhook.policy.rules import Mode, Rule
 from webhook.review.decision import Outcome
 from webhook.serving.clients import Reason
+from webhook.serving.connections import Ending
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
 PATHS = ("/mutate", "/validate")
@@ -125,6 +127,20 @@ class Metrics:
             ("reason",),
             registry=self._registry,
         )
+        self._connections = Gauge(
+            "migration_guard_connections",
+            "Connections to the admission port: in the TLS handshake, and open after it.",
+            ("state",),
+            registry=self._registry,
+        )
+        self._closed_connections = Counter(
+            "migration_guard_connections_closed",
+            "Connections to the admission port that were closed, by how.",
+            ("how",),
+            registry=self._registry,
+        )
+        for ending in Ending:
+            self._closed_connections.labels(ending.value)
         build = Gauge(
             "migration_guard_build_info",
             "Always 1; the labels say what is running.",
@@ -182,6 +198,15 @@ class Metrics:
     def count_refused_client(self, reason: Reason) -> None:
         """Count one connection of a client that is not allowed."""
         self._clients.labels(reason.value).inc()
+
+    def watch_connections(self, handshakes: Callable[[], int], opened: Callable[[], int]) -> None:
+        """Have the connections counted whenever the metrics are asked for, in any thread."""
+        self._connections.labels("handshake").set_function(handshakes)
+        self._connections.labels("open").set_function(opened)
+
+    def count_closed_connection(self, how: Ending) -> None:
+        """Count a connection that was closed."""
+        self._closed_connections.labels(how.value).inc()
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format (see ``content_type``)."""

@@ -19,6 +19,7 @@ from webhook.serving.asgi import AdmissionApplication
 from webhook.serving.certificate_source import FileCertificates
 from webhook.serving.certificates import CertificateFiles, development_certificate
 from webhook.serving.clients import AllowedClients
+from webhook.serving.connections import ConnectionLimits
 from webhook.serving.errors import StartError
 from webhook.serving.failures import log_failure
 from webhook.serving.files import write_atomically
@@ -26,7 +27,7 @@ from webhook.serving.listening import listen, port_of, url_of
 from webhook.serving.operations import OperationsServer, operations_application
 from webhook.serving.served_certificate import ServedCertificate
 from webhook.serving.tls import TLS_VERSIONS
-from webhook.serving.worker import ANSWER_SECONDS, ReviewWorker
+from webhook.serving.worker import ANSWER_SECONDS, ReviewWorker, SingleWorkerArbiter
 
 if TYPE_CHECKING:
     import socket
@@ -70,11 +71,13 @@ class ServerSettings:
             any name. Given with ``client_ca`` or not at all.
         ports_file: Takes ``{"port": …, "opsPort": …}`` once both ports are open.
         stall_seconds: For how long a client may keep the admission port waiting: for the TLS
-            handshake, and for a whole request after it or after the request's first byte.
-            Both together, and the second until it is noticed, stay under 20. Between requests it
-            may be silent for ``KEEP_ALIVE_SECONDS``.
-        most_connections: To the admission port; those still in the handshake do not count. One
-            more ends the one that has been idle longest.
+            handshake, for a whole request after it or after the request's first byte, and until
+            it has read an answer. The first two together, and the second until they are noticed,
+            stay under 20. Between requests it may be silent for ``KEEP_ALIVE_SECONDS``.
+        most_connections: To the admission port, from the moment they are accepted. One more ends
+            one of the address that has most.
+        most_connections_per_peer: From one address; several API servers may stand behind it. One
+            more ends one of its own.
     """
 
     bind: str
@@ -90,6 +93,7 @@ class ServerSettings:
     ports_file: Path | None = None
     stall_seconds: float = 9.0
     most_connections: int = 1000
+    most_connections_per_peer: int = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,7 @@ def _run(application: _Application) -> int:
     """Run gunicorn; only its first process returns from here."""
     master = os.getpid()
     try:
-        Arbiter(application).run()
+        SingleWorkerArbiter(application).run()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else FAILED
     else:
@@ -167,11 +171,12 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self._operations_socket = operations
         self._operations: OperationsServer | None = None
         self._build = build
-        self.stall_seconds = settings.stall_seconds
-        self.most_connections = settings.most_connections
+        self.connection_limits = ConnectionLimits(
+            settings.most_connections, settings.most_connections_per_peer, settings.stall_seconds
+        )
+        self.metrics: Metrics | None = None
         self.tls_context: ssl.SSLContext | None = None
         self._clients: AllowedClients | None = None
-        self._metrics: Metrics | None = None
         super().__init__()
         logging.getLogger("gunicorn.error").addFilter(_is_news)
 
@@ -208,7 +213,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         except Exception as error:
             log_failure("the server could not be built", error)
             sys.exit(Arbiter.APP_LOAD_ERROR)
-        self._metrics = parts.metrics
+        self.metrics = parts.metrics
         certificate.report_to(parts.readiness, parts.metrics)
         certificate.watch()
         self._operations = OperationsServer(
@@ -222,8 +227,8 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         refusal = self._clients.refusal(peer) if self._clients is not None else None
         if refusal is None:
             return None
-        if self._metrics is not None:
-            self._metrics.count_refused_client(refusal.reason)
+        if self.metrics is not None:
+            self.metrics.count_refused_client(refusal.reason)
         return refusal.text
 
     def announce(self) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+from gunicorn.arbiter import Arbiter
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
-from webhook.serving.connections import ConnectionState, ReviewProtocol
+from webhook.serving.connections import Connections
+from webhook.serving.handshakes import Acceptor
+from webhook.serving.protocol import ReviewProtocol
 
 if TYPE_CHECKING:
     import socket
@@ -17,52 +22,73 @@ if TYPE_CHECKING:
 
     from uvicorn.config import Config
 
+    from webhook.serving.connections import Connection
+
 ANSWER_SECONDS = 4
 """How long a stopping worker waits for reviews in flight: the API server gives up after the
 webhook's timeoutSeconds, which is 2."""
 
-_TICKS_A_SECOND = 10
+HANDSHAKE_SECONDS = 0.5
+"""How long a stopping worker waits for handshakes that have begun."""
+
+_TICKS_A_SWEEP = 5
 
 
 class ReviewServer(Server):
-    """A server that says when it has begun to serve, and ends connections that stall."""
+    """A server that counts its connections from the first moment, and ends those that stall.
+
+    Args:
+        config: uvicorn's, with the application.
+        connections: Where connections are counted.
+        started: Called once connections are accepted.
+        parent: The process without which this one shall not go on.
+    """
 
     def __init__(
-        self, config: Config, connections: ConnectionState, started: Callable[[], None]
+        self,
+        config: Config,
+        connections: Connections,
+        started: Callable[[], None],
+        parent: int,
     ) -> None:
         super().__init__(config)
-        self.server_state: ConnectionState = connections
+        self.server_state: Connections = connections
         self._started = started
+        self._parent = parent
+        self._acceptors: list[Acceptor] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to serve, then say so.
-
-        The base class's method as far as gunicorn's sockets go. It gives no limit to the
-        handshake, and uvloop's own is a minute.
-        """
+        """Begin to serve, then say so; the base class would begin each handshake unseen."""
         await self.lifespan.startup()
-        config, loop = self.config, asyncio.get_running_loop()
-        self.servers = [
-            await loop.create_server(
-                self._protocol,
-                sock=listener,
-                ssl=config.ssl,
-                backlog=config.backlog,
-                ssl_handshake_timeout=self.server_state.stall_seconds,
-            )
-            for listener in sockets or ()
-        ]
+        self.servers = []
+        context = self.config.ssl
+        assert context is not None  # noqa: S101 - ReviewWorker has set it
+        for listener in sockets or ():
+            acceptor = Acceptor(listener, context, self.server_state, self._protocol)
+            acceptor.start()
+            self._acceptors.append(acceptor)
         self.started = True
         self._started()
 
     async def on_tick(self, counter: int) -> bool:
         """Do what is due; called ten times a second."""
-        if counter % _TICKS_A_SECOND == 0:
-            self.server_state.sweep(asyncio.get_running_loop().time())
+        if counter % _TICKS_A_SWEEP == 0:
+            self.server_state.sweep()
+            # Without the master nobody replaces this worker or passes on a signal, and a new
+            # master would find its ports taken.
+            if os.getppid() != self._parent:
+                self.should_exit = True
         return await super().on_tick(counter)
 
-    def _protocol(self) -> ReviewProtocol:
-        return ReviewProtocol(self.config, self.server_state, self.lifespan.state)
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what has been asked, and what those ask who have just connected; then end."""
+        self.server_state.stopping = True
+        for acceptor in self._acceptors:
+            await acceptor.stop(HANDSHAKE_SECONDS)
+        await super().shutdown(sockets)
+
+    def _protocol(self, connection: Connection) -> ReviewProtocol:
+        return ReviewProtocol(self.config, self.server_state, self.lifespan.state, connection)
 
 
 class ReviewWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn_worker ships no types
@@ -90,10 +116,17 @@ class ReviewWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn_worker ships
     async def _serve(self) -> None:
         """Serve until a signal says stop; the base class's method, but for the signals."""
         self.config.app = self.wsgi
-        connections = ConnectionState(
-            self.app.stall_seconds, self.app.most_connections, self.app.client_refusal
+        # What a client sends wrong is counted; a line for each would let it fill the log.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+        metrics = self.app.metrics
+        connections = Connections(
+            self.app.connection_limits,
+            asyncio.get_running_loop().time,
+            metrics.count_closed_connection,
+            self.app.client_refusal,
         )
-        server = ReviewServer(self.config, connections, self.app.announce)
+        metrics.watch_connections(lambda: connections.in_handshake, lambda: connections.established)
+        server = ReviewServer(self.config, connections, self.app.announce, self.ppid)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             # uvicorn raises the signal again once it has stopped. With the default action that
             # would end the process before the operations port is closed.
@@ -106,3 +139,13 @@ class ReviewWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn_worker ships
             super().run()
         finally:
             self.app.close()
+
+
+class SingleWorkerArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's master process, for one worker and no other: each would hold its own facts."""
+
+    def handle_ttin(self) -> None:
+        """Do nothing; gunicorn would start a further worker on SIGTTIN."""
+
+    def handle_ttou(self) -> None:
+        """Do nothing; gunicorn would end a worker on SIGTTOU."""

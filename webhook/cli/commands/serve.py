@@ -10,7 +10,7 @@ from webhook.cli.decision_log import DecisionLog
 from webhook.cli.errors import CommandError
 from webhook.cli.ids import new_id
 from webhook.cli.loading import facts_place, load_configuration
-from webhook.cli.options import Commands, add_command, add_config, add_inventory
+from webhook.cli.options import Commands, add_command, add_config, add_inventory, count, seconds
 from webhook.cluster.documents import STANDARD_INPUT
 from webhook.policy.findings import ConfigurationError
 
@@ -97,6 +97,30 @@ def add(commands: Commands) -> None:
         type=Path,
         help="write both port numbers there, as JSON, once they are open",
     )
+    parser.add_argument(
+        "--most-connections",
+        metavar="NUMBER",
+        type=count,
+        default=1000,
+        help="HTTPS connections at once, those in the TLS handshake too; one more ends one of "
+        "the address that has most (1000)",
+    )
+    parser.add_argument(
+        "--most-connections-per-peer",
+        metavar="NUMBER",
+        type=count,
+        default=500,
+        help="of them from one address, behind which several API servers may stand; one more "
+        "ends one of its own (500)",
+    )
+    parser.add_argument(
+        "--stall-seconds",
+        metavar="SECONDS",
+        type=seconds,
+        default=9.0,
+        help="how long an HTTPS client may take for the TLS handshake, for a whole request, and "
+        "to read an answer (9)",
+    )
     add_inventory(parser)
     add_config(parser)
 
@@ -122,6 +146,9 @@ def run(args: argparse.Namespace) -> int:
         client_ca=args.client_ca,
         client_names=frozenset(args.client_name),
         ports_file=args.ports_file,
+        stall_seconds=args.stall_seconds,
+        most_connections=args.most_connections,
+        most_connections_per_peer=args.most_connections_per_peer,
     )
     return serve(settings, lambda: build(args.config, place))
 

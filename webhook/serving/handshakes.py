@@ -1,0 +1,138 @@
+"""The accepting side of the admission port: every connection counts from its first moment."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import TYPE_CHECKING
+
+from webhook.serving.connections import Connection, Connections, Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CLOSE_SECONDS = 1
+"""How long a closed connection waits for its peer to take the rest and to send close_notify;
+uvloop would wait 30."""
+
+_ACCEPTED_AT_ONCE = 64
+"""Connections taken from the system before others are served: it costs 20 µs each."""
+
+_PAUSE_SECONDS = 0.1
+
+
+class Acceptor:
+    """Accepts connections, and begins their handshakes one at a time.
+
+    ``create_server(ssl=…)`` would begin each handshake where the connection is accepted, and
+    tell nobody of it before it is done. Here a connection is first counted, which costs little;
+    the handshakes, which cost much, begin one in each round of the event loop, peer by peer in
+    turn. So a thousand clients who connect at once hold up neither the requests on other
+    connections nor the handshake of another peer.
+
+    Args:
+        listener: Listens, and does not block.
+        context: For TLS.
+        connections: Where each connection is counted.
+        protocol: Makes the protocol that takes requests after the handshake.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        context: ssl.SSLContext,
+        connections: Connections,
+        protocol: Callable[[Connection], asyncio.Protocol],
+    ) -> None:
+        self._listener = listener
+        self._context = context
+        self._connections = connections
+        self._protocol = protocol
+        self._loop = asyncio.get_running_loop()
+        self._unread_ms = int(1000 * (connections.limits.stall_seconds + CLOSE_SECONDS))
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._beginning = False
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin to accept."""
+        if not self._stopped:
+            self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    async def stop(self, patience: float) -> None:
+        """Accept what has connected so far, and no more; finish the handshakes.
+
+        Args:
+            patience: For how many seconds handshakes are waited for.
+        """
+        self._stopped = True
+        self._loop.remove_reader(self._listener.fileno())
+        while self._accept():
+            pass
+        # Those accepted just now begin in the next rounds.
+        while self._beginning:
+            await asyncio.sleep(0)
+        if self._handshakes:
+            await asyncio.wait(self._handshakes, timeout=patience)
+        self._connections.end_handshakes()
+        if self._handshakes:
+            await asyncio.wait(self._handshakes)
+
+    def _accept(self) -> bool:
+        """Accept some connections; return whether there may be more."""
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                accepted, address = self._listener.accept()
+            except BlockingIOError:
+                return False
+            except ConnectionAbortedError:
+                continue
+            except OSError:
+                # No file descriptor or no memory is left. The listener would be reported ready
+                # again and again meanwhile.
+                self._pause()
+                return False
+            # What is still unread when a connection has been closed in good order is known to
+            # the system alone.
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._unread_ms)
+            self._connections.admit(accepted, address[0])
+            if not self._beginning:
+                self._beginning = True
+                self._loop.call_soon(self._begin)
+        return True
+
+    def _pause(self) -> None:
+        self._connections.make_room()
+        if not self._stopped:
+            self._loop.remove_reader(self._listener.fileno())
+            self._loop.call_later(_PAUSE_SECONDS, self.start)
+
+    def _begin(self) -> None:
+        """Begin the next handshake."""
+        connection = self._connections.next_handshake()
+        if connection is None:
+            self._beginning = False
+            return
+        handshake = self._loop.create_task(self._shake_hands(connection))
+        self._handshakes.add(handshake)
+        handshake.add_done_callback(self._handshakes.discard)
+        self._loop.call_soon(self._begin)
+
+    async def _shake_hands(self, connection: Connection) -> None:
+        how = Ending.CLIENT
+        try:
+            # The deadline of the handshake is the sweep's to hold.
+            await self._loop.connect_accepted_socket(
+                lambda: self._protocol(connection),
+                connection.socket,
+                ssl=self._context,
+                ssl_shutdown_timeout=CLOSE_SECONDS,
+            )
+        except ssl.SSLError:
+            how = Ending.FAILED_HANDSHAKE
+        except OSError:
+            pass
+        finally:
+            if connection.transport is None:
+                self._connections.lost(connection, how)
