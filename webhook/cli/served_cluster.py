@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from webhook.cli.printing import say
+from webhook.cli.served_installation import ServedInstallation
 from webhook.cluster.live import LiveFacts
 from webhook.cluster.reflector import Following
 
@@ -53,6 +54,9 @@ class ServedCluster:
         self._live = LiveFacts(connection, self._following, told=self._tell)
         for kind in self._live.kinds:
             metrics.follow_kind(kind.resource.name, kind)
+        self._installation = ServedInstallation(
+            connection, configuration, self.snapshot, readiness, metrics
+        )
         self._host = connection.host
         self._report(_PART, False, f"{self._host}: nothing read yet")
 
@@ -67,6 +71,7 @@ class ServedCluster:
     def watch(self) -> None:
         """Begin to follow the cluster."""
         self._live.start()
+        self._installation.watch()
 
     def _following(self) -> Following:
         facts = self._configuration().facts

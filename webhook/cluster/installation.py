@@ -7,8 +7,10 @@ live webhook configurations and KubeVirt's definitions are compared with what is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from webhook.cluster.errors import RequestFailed
 from webhook.model import fields, labels
 from webhook.model.fields import InvalidObject
 from webhook.model.wording import escaped
@@ -18,6 +20,7 @@ from webhook.review.requester import CONTROLLER
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from webhook.cluster.connection import Connection
     from webhook.model.fields import Object
 
 NAME = "migration-guard"
@@ -29,6 +32,7 @@ VERSION = "v1"
 LONGEST_TIMEOUT = 5
 """Seconds. A guard that does not answer delays each request by this; the manifests say 2."""
 
+_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 _MIGRATIONS = "virtualmachineinstancemigrations"
 _DEFAULT_TIMEOUT = 10
@@ -53,6 +57,34 @@ def definitions_needed() -> tuple[str, ...]:
     """Return the names of the CustomResourceDefinitions whose kinds are reviewed."""
     kinds = {kind for group, kind, _ in (*MUTATING, *VALIDATING) if group == KUBEVIRT}
     return tuple(sorted(f"{_plural(kind)}.{KUBEVIRT}" for kind in kinds))
+
+
+def read_installation(connection: Connection) -> Installation:
+    """Ask a cluster for what the guard's installation consists of.
+
+    Raises:
+        RequestFailed: The API server does not say.
+    """
+    return Installation(
+        _find(connection, configuration_path("mutating")),
+        _find(connection, configuration_path("validating")),
+        {name: _find(connection, f"{_DEFINITIONS}/{name}") for name in definitions_needed()},
+    )
+
+
+def configuration_path(kind: str) -> str:
+    """Return where the ``mutating`` or the ``validating`` configuration stands in the API."""
+    return f"/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations/{NAME}"
+
+
+def _find(connection: Connection, path: str) -> Object | None:
+    try:
+        found: Object = connection.get(path)
+    except RequestFailed as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            return None
+        raise
+    return found
 
 
 def drift(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from enum import StrEnum
 from importlib import metadata
@@ -141,6 +142,13 @@ class Metrics:
         )
         for ending in Ending:
             self._closed_connections.labels(ending.value)
+        self._drift = Gauge(
+            "migration_guard_installation_drift",
+            "Differences between the installation and what the guard needs of it; "
+            "NaN where that is not known.",
+            registry=self._registry,
+        )
+        self._drift.set(math.nan)
         build = Gauge(
             "migration_guard_build_info",
             "Always 1; the labels say what is running.",
@@ -194,6 +202,10 @@ class Metrics:
     def note_certificate(self, not_after: datetime) -> None:
         """Note when the certificate that is served ends; the time has its time zone."""
         self._certificate.set(not_after.timestamp())
+
+    def note_drift(self, differences: int | None) -> None:
+        """Note in how many ways the installation differs; None where that is not known."""
+        self._drift.set(math.nan if differences is None else differences)
 
     def count_refused_client(self, reason: Reason) -> None:
         """Count one connection of a client that is not allowed."""
