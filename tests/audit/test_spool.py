@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.audit.conftest import SECONDS, eventually
 from webhook.audit.errors import AuditError
 from webhook.audit.importance import Importance
 from webhook.audit.loss import Loss, Reason
@@ -18,8 +19,6 @@ from webhook.audit.segments import HEAD
 from webhook.audit.spool import Spool, SpoolLimits
 
 CHECKOUT = Path(__file__).parents[2]
-SECONDS = 20
-"""How long a test waits before it gives up; nothing comes near it."""
 MOST = 1_000_000
 KIB = 1024
 
@@ -48,6 +47,7 @@ class Kept:
     def stop(self) -> None:
         if self.running:
             self.spool.stop()
+            self.spool.close()
         self.running = False
 
     def files(self, lane: str = "*") -> list[Path]:
@@ -74,13 +74,6 @@ def opened(tmp_path):
     yield open_spool
     for kept in made:
         kept.stop()
-
-
-def eventually(holds) -> None:
-    end = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_refusal_is_in_a_file_before_its_answer_may_leave(opened) -> None:

@@ -2,91 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import shutil
-import ssl
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.cli.conftest import CLUSTER
+from tests.cli.guard import SECONDS, Guard
 
-SECONDS = 20
-"""How long a test waits before it gives up; nothing comes near it."""
 AUDIT = "maxMode: audit\n"
-
-
-class Guard:
-    """A running server, its configuration file and its inventory."""
-
-    def __init__(self, folder: Path) -> None:
-        self.config = folder / "guard.yaml"
-        self.config.write_text("", encoding="utf-8")
-        self.inventory = folder / "inventory"
-        shutil.copytree(CLUSTER, self.inventory)
-        ports = folder / "ports.json"
-        words = ["serve", "--bind", "127.0.0.1", "--port", "0", "--ops-port", "0"]
-        words += ["--config", str(self.config), "--inventory", str(self.inventory)]
-        words += ["--certs-dir", str(folder / "certs"), "--ports-file", str(ports)]
-        self.log = (folder / "log").open("w+", encoding="utf-8")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "webhook.cli", *words], stderr=self.log
-        )
-        self.until(ports.exists)
-        found = json.loads(ports.read_text(encoding="utf-8"))
-        self.port, self.ops_port = found["port"], found["opsPort"]
-        self.tls = ssl.create_default_context(cafile=folder / "certs" / "ca.crt")
-
-    def until(self, holds: Callable[[], bool]) -> None:
-        end = time.monotonic() + SECONDS
-        while not holds():
-            assert time.monotonic() < end, self.read_log()[-2000:]
-            time.sleep(0.05)
-
-    def read_log(self) -> str:
-        return Path(self.log.name).read_text(encoding="utf-8")
-
-    def ops(self, path: str) -> str:
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{self.ops_port}{path}", timeout=SECONDS
-        ) as r:
-            text: str = r.read().decode()
-            return text
-
-    def migrate(self, namespace: str, name: str) -> Any:
-        kind = {"group": "kubevirt.io", "version": "v1", "kind": "VirtualMachineInstanceMigration"}
-        request = {
-            "uid": "1",
-            "kind": kind,
-            "operation": "CREATE",
-            "namespace": namespace,
-            "userInfo": {"username": "anna"},
-            "object": {"metadata": {"generateName": "m-"}, "spec": {"vmiName": name}},
-        }
-        review = {
-            "kind": "AdmissionReview",
-            "apiVersion": "admission.k8s.io/v1",
-            "request": request,
-        }
-        connection = http.client.HTTPSConnection(
-            "localhost", self.port, context=self.tls, timeout=SECONDS
-        )
-        headers = {"Content-Type": "application/json"}
-        try:
-            connection.request("POST", "/validate?timeout=2s", json.dumps(review), headers)
-            return json.loads(connection.getresponse().read())["response"]
-        finally:
-            connection.close()
-
-    def allows(self) -> bool:
-        return bool(self.migrate("plant", "historian")["allowed"])
 
 
 @pytest.fixture
@@ -95,14 +22,11 @@ def guard(tmp_path: Path) -> Iterator[Guard]:
     try:
         yield running
     finally:
-        running.process.terminate()
-        assert running.process.wait(SECONDS) == 0
-        running.log.close()
+        running.stop()
 
 
 def test_a_refusal_is_answered_logged_and_counted_under_one_id(guard: Guard) -> None:
-    message = guard.migrate("plant", "historian")["status"]["message"]
-    decision = message.rsplit("Decision ", 1)[1].rstrip(".")
+    decision = guard.refused("anna")
     guard.until(lambda: decision in guard.read_log())
     line = next(text for text in guard.read_log().splitlines() if decision in text)
     kept = json.loads(line)

@@ -133,12 +133,15 @@ class Spool:
         self._thread.start()
 
     def stop(self, seconds: float = 5.0) -> None:
-        """Write what waits and end; what comes later is lost."""
+        """Write what waits and end; what comes later is lost. Records are still handed out."""
         with self._wakeup:
             self._stopping = True
             self._wakeup.notify()
         if self._thread.is_alive():
             self._thread.join(seconds)
+
+    def close(self) -> None:
+        """Let go of the folder, once it is stopped."""
         os.close(self._lock)
 
     def keep(self, payload: bytes, importance: Importance) -> Future[bool] | None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, TextIO
 from webhook.audit.importance import IMPORTANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from webhook.audit.loss import Loss
     from webhook.review.admission import Review
     from webhook.review.decision import Decision
 
@@ -36,7 +37,24 @@ class DecisionLog:
         """Write a decision, if it is one that is kept."""
         if decision.outcome not in IMPORTANCE:
             return
-        text = json.dumps(self._line(review, decision)) + "\n"
+        self._write(self._line(review, decision))
+
+    def lost(self, loss: Loss) -> None:
+        """Write a record that the audit could not keep, whole: this line is all that is left."""
+        self._write(
+            {
+                "time": self._now(),
+                "level": "error",
+                "message": "decision not kept",
+                "reason": loss.reason.value,
+                "detail": _capped(loss.detail, LONGEST_TEXT),
+                "record": _record(loss.payload),
+            }
+        )
+
+    def _write(self, line: Mapping[str, object]) -> None:
+        # One call, from whatever thread: lines stay whole.
+        text = json.dumps(line) + "\n"
         try:
             self._stream.write(text)
             self._stream.flush()
@@ -44,9 +62,12 @@ class DecisionLog:
             # A log that cannot be written must not turn a review into a failure.
             return
 
+    def _now(self) -> str:
+        return self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
     def _line(self, review: Review, decision: Decision) -> dict[str, object]:
         line: dict[str, object] = {
-            "time": self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": self._now(),
             "level": "info",
             "message": "decision",
             "decision": decision.decision_id,
@@ -74,3 +95,10 @@ class DecisionLog:
 
 def _capped(text: str, longest: int = LONGEST_VALUE) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _record(payload: bytes) -> object:
+    try:
+        return json.loads(payload)
+    except ValueError:
+        return None

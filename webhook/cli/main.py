@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import argcomplete
 
+from webhook.audit.errors import AuditError
 from webhook.cli.commands import (
     baseline,
     candidates,
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return PIPE_CLOSED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (CommandError, ConfigurationError) as error:
+    except (AuditError, CommandError, ConfigurationError) as error:
         for line in str(error).splitlines():
             say(line)
         return BAD_INPUT

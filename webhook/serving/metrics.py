@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from prometheus_client.registry import Collector
+
 PATHS = ("/mutate", "/validate")
 """The paths that take reviews; any other is counted as ``other``."""
 
@@ -165,6 +167,10 @@ class Metrics:
             self._misses.labels(miss.value)
         for reason in Reason:
             self._clients.labels(reason.value)
+
+    def add(self, collector: Collector) -> None:
+        """Render what a collector yields too."""
+        self._registry.register(collector)
 
     def observe_review(self, path: str, code: int, seconds: float) -> None:
         """Count one answered request.

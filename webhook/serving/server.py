@@ -98,11 +98,16 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the server serves; it all lives in the worker process."""
+    """What the server serves; it all lives in the worker process.
+
+    Attributes:
+        close: Called when the worker ends, after the last answer.
+    """
 
     answer: Answering
     readiness: Readiness
     metrics: Metrics
+    close: Callable[[], None] = lambda: None
 
 
 def serve(settings: ServerSettings, build: Callable[[], Parts]) -> int:
@@ -170,6 +175,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self._admission = admission.detach()
         self._operations_socket = operations
         self._operations: OperationsServer | None = None
+        self._close_parts: Callable[[], None] = lambda: None
         self._build = build
         self.connection_limits = ConnectionLimits(
             settings.most_connections, settings.most_connections_per_peer, settings.stall_seconds
@@ -214,6 +220,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             log_failure("the server could not be built", error)
             sys.exit(Arbiter.APP_LOAD_ERROR)
         self.metrics = parts.metrics
+        self._close_parts = parts.close
         certificate.report_to(parts.readiness, parts.metrics)
         certificate.watch()
         self._operations = OperationsServer(
@@ -238,7 +245,8 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         _say(f"reviews on {admission}, health and metrics on {operations}{trust}")
 
     def close(self) -> None:
-        """Close the operations port of the worker process."""
+        """Close what was built in the worker process, and its operations port."""
+        self._close_parts()
         if self._operations is not None:
             self._operations.stop()
 

@@ -6,18 +6,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from webhook.cli.audit_options import add_audit_limits, add_audit_place, audit_settings
 from webhook.cli.decision_log import DecisionLog
 from webhook.cli.errors import CommandError
 from webhook.cli.ids import new_id
 from webhook.cli.loading import facts_place, load_configuration
 from webhook.cli.options import Commands, add_command, add_config, add_inventory, count, seconds
+from webhook.cli.served_audit import ServedAudit
 from webhook.cluster.documents import STANDARD_INPUT
 from webhook.policy.findings import ConfigurationError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
+    from webhook.audit.keeper import AuditSettings
     from webhook.cli.loading import FactsPlace
     from webhook.model.snapshot import Snapshot
     from webhook.policy.configuration import Configuration
@@ -123,6 +126,8 @@ def add(commands: Commands) -> None:
     )
     add_inventory(parser)
     add_config(parser)
+    add_audit_place(parser)
+    add_audit_limits(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -132,6 +137,7 @@ def run(args: argparse.Namespace) -> int:
     place = facts_place(args)
     if any(str(path) == STANDARD_INPUT for path in args.inventory):
         raise CommandError("--inventory -: the server reads its inventory from files only")
+    audit = audit_settings(args)
     from webhook.serving.server import ServerSettings, serve
 
     settings = ServerSettings(
@@ -150,14 +156,19 @@ def run(args: argparse.Namespace) -> int:
         most_connections=args.most_connections,
         most_connections_per_peer=args.most_connections_per_peer,
     )
-    return serve(settings, lambda: build(args.config, place))
+    return serve(settings, lambda: build(args.config, place, audit))
 
 
-def build(config: Path | None, place: FactsPlace) -> Parts:
+def build(config: Path | None, place: FactsPlace, audit: AuditSettings | None = None) -> Parts:
     """Make all that the server serves from a configuration file, and facts.
 
+    Args:
+        config: The configuration file; None for the defaults.
+        place: Where the facts come from.
+        audit: Where decisions are kept; None to keep none.
+
     Raises:
-        StartError: One of them cannot be read.
+        StartError: A file cannot be read, or the audit's folder cannot be used.
     """
     from webhook.cli.cluster_report import ClusterReport
     from webhook.cli.served_configuration import ServedConfiguration
@@ -180,15 +191,21 @@ def build(config: Path | None, place: FactsPlace) -> Parts:
         raise StartError(str(error)) from error
     tell()
 
-    def keep(review: Review, decision: Decision, circumstances: Circumstances) -> None:
+    kept = ServedAudit(audit, readiness, metrics, log)
+
+    def keep(
+        review: Review, decision: Decision, circumstances: Circumstances
+    ) -> Awaitable[object] | None:
         for result in decision.rules:
             metrics.count_decision(result.rule.value, result.mode.value, result.outcome.value)
         log.write(review, decision)
+        return kept.keep(review, decision, circumstances)
 
     answerer = Answerer(source.snapshot, configuration.current, _clock, new_id, on_decision=keep)
     configuration.watch()
     source.watch()
-    return Parts(answerer.answer, readiness, metrics)
+    kept.start()
+    return Parts(answerer.answer, readiness, metrics, kept.stop)
 
 
 class _Source(Protocol):

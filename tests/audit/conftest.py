@@ -1,0 +1,52 @@
+"""The databases that every test of the database runs on."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.audit.postgres import Postgres
+from webhook.audit.database import database_url, engine_of, migrate, sqlite_url
+
+SECONDS = 60
+"""How long a test waits before it gives up; nothing comes near it."""
+_numbers = itertools.count()
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """One PostgreSQL server for all tests."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    """The URL of an empty database."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path)
+    server = request.getfixturevalue("postgres")
+    name = f"audit_{next(_numbers)}"
+    server.execute(f"create database {name}")
+    return database_url(server.url(name))
+
+
+@pytest.fixture
+def engine(url):
+    """An engine on an empty database of the newest schema."""
+    made = engine_of(url)
+    migrate(made)
+    yield made
+    made.dispose()

@@ -1,0 +1,174 @@
+"""serve with an audit: what a user was told is found again, whatever happens to the server."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from tests.audit.conftest import SECONDS, eventually
+from tests.cli.guard import Guard
+from webhook.audit import schema
+from webhook.audit.database import database_url, engine_of
+from webhook.cli.audit_options import DATABASE_VARIABLE
+
+KILLS = int(os.environ.get("AUDIT_KILLS", "4"))
+"""`make audit-torture` kills 200 times."""
+CLIENTS = 6
+
+
+@pytest.fixture
+def serve(tmp_path, url):
+    """Start a guard that keeps its audit in the test's database, again and again if it likes."""
+    started: list[Guard] = []
+
+    def start() -> Guard:
+        environment = {}
+        if url.get_backend_name() == "postgresql":
+            environment[DATABASE_VARIABLE] = url.render_as_string(hide_password=False)
+        started.append(Guard(tmp_path, "--audit-dir", tmp_path, **environment))
+        return started[-1]
+
+    yield start
+    for guard in started:
+        if guard.process.poll() is None:
+            guard.stop()
+
+
+@pytest.fixture
+def reader(url):
+    """An engine to look into the test's database with."""
+    engine = engine_of(url)
+    yield engine
+    engine.dispose()
+
+
+def rows_by_decision(engine) -> dict[str, list[int]]:
+    """Return the counts of the rows that each decision id leads to."""
+    query = sa.select(schema.decision.c.decision, schema.record.c.count).join(
+        schema.record, schema.record.c.id == schema.decision.c.record_id
+    )
+    found: dict[str, list[int]] = {}
+    try:
+        with engine.connect() as connection:
+            for decision, count in connection.execute(query):
+                found.setdefault(decision, []).append(count)
+    except (sa.exc.OperationalError, sa.exc.ProgrammingError):
+        # The server has not made its tables yet.
+        return {}
+    return found
+
+
+def test_a_refusal_is_found_by_the_id_that_the_user_was_given(serve, reader) -> None:
+    guard = serve()
+    decision = guard.refused("anna")
+    eventually(lambda: rows_by_decision(reader).get(decision) == [1])
+    with reader.connect() as connection:
+        document = json.loads(connection.scalar(sa.select(schema.record.c.document)))
+    assert (document["user"], document["vm"], document["outcome"]) == (
+        "anna",
+        "plant/historian",
+        "refused",
+    )
+    metrics = guard.ops("/metrics")
+    assert 'migration_guard_audit_records_total{importance="refusal"} 1.0' in metrics
+    assert 'migration_guard_audit_lost_total{reason="disk-full"} 0.0' in metrics
+    assert "migration_guard_audit_database_up 1.0" in metrics
+    assert "audit: ready since" in guard.ops("/readyz?verbose")
+
+
+def test_retries_make_one_row_with_a_count(serve, reader) -> None:
+    guard = serve()
+    decisions = {guard.refused("controller") for _ in range(30)}
+    assert len(decisions) == 1
+    (decision,) = decisions
+    eventually(lambda: rows_by_decision(reader) == {decision: [30]})
+
+
+def test_a_stopped_server_has_shipped_what_it_kept(serve, reader) -> None:
+    guard = serve()
+    told = {guard.refused(f"user {n}") for n in range(20)}
+    guard.stop()
+    assert set(rows_by_decision(reader)) == told
+
+
+class Client(threading.Thread):
+    """Has migrations refused, each for another user, until the server is gone."""
+
+    def __init__(self, guard: Guard, name: str) -> None:
+        super().__init__()
+        self.guard = guard
+        self.user = name
+        self.told: list[str] = []
+
+    def run(self) -> None:
+        try:
+            while True:
+                self.told.append(self.guard.refused(f"{self.user}-{len(self.told)}"))
+        except (OSError, http.client.HTTPException):
+            return
+
+
+def test_every_refusal_that_reached_a_user_is_found_after_kills_under_load(serve, reader) -> None:
+    chance = random.Random(11)
+    told: set[str] = set()
+    for kill in range(KILLS):
+        guard = serve()
+        clients = [Client(guard, f"{kill}-{number}") for number in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        enough = chance.randrange(1, 60)
+        eventually(lambda: sum(len(c.told) for c in clients) >= enough)  # noqa: B023 - called here
+        guard.kill()
+        for client in clients:
+            client.join(SECONDS)
+        told |= {decision for client in clients for decision in client.told}
+    assert len(told) >= KILLS
+    serve()
+    eventually(lambda: told <= set(rows_by_decision(reader)))
+    assert {tuple(counts) for counts in rows_by_decision(reader).values()} == {(1,)}
+
+
+def test_the_server_starts_and_refuses_without_its_database_and_says_so(tmp_path) -> None:
+    nowhere = f"postgresql://guard@/audit?host={tmp_path}"
+    guard = Guard(tmp_path, "--audit-dir", tmp_path, "--audit-database", nowhere)
+    try:
+        assert guard.refused("anna")
+        eventually(lambda: "the database takes nothing since" in guard.ops("/readyz?verbose"))
+        assert "1 records wait" in guard.ops("/readyz?verbose")
+        assert guard.ops("/readyz") == "ready\n"
+        assert "migration_guard_audit_database_up 0.0" in guard.ops("/metrics")
+    finally:
+        guard.stop()
+
+
+def test_without_a_folder_the_audit_is_said_not_to_be_kept(tmp_path) -> None:
+    guard = Guard(tmp_path)
+    try:
+        assert "audit: ready since" in guard.ops("/readyz?verbose")
+        assert "not kept: no --audit-dir" in guard.ops("/readyz?verbose")
+    finally:
+        guard.stop()
+
+
+def test_a_password_in_a_file_or_the_environment_is_never_shown(tmp_path) -> None:
+    secret = tmp_path / "url"
+    secret.write_text(f"postgresql://guard:hunter2@/audit?host={tmp_path}\n")
+    guard = Guard(tmp_path, "--audit-dir", tmp_path / "audit", "--audit-database-file", secret)
+    try:
+        guard.refused("anna")
+        eventually(lambda: "takes nothing" in guard.ops("/readyz?verbose"))
+        shown = guard.ops("/readyz?verbose") + guard.ops("/metrics") + guard.read_log()
+        assert "hunter2" not in shown
+    finally:
+        guard.stop()
+
+
+def test_the_url_of_a_server_is_read_whatever_it_calls_the_driver() -> None:
+    for name in ("postgres", "postgresql", "postgresql+psycopg2"):
+        assert database_url(f"{name}://u@h/d").drivername == "postgresql+psycopg"

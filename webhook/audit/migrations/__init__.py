@@ -1,0 +1,1 @@
+"""From each schema of the database to the next (Alembic)."""

@@ -1,0 +1,75 @@
+"""How long records stay in the database, and how many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from webhook.audit import schema
+from webhook.audit.store import DAY, MICROSECONDS
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Engine
+
+BATCH = 2_000
+"""Rows deleted in one transaction: others wait for no longer than that takes."""
+FREE_PAGES = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What stays.
+
+    Attributes:
+        seconds: After its last time a record stays for so long; sums by day likewise.
+        rows: At most so many records stay, the newest.
+    """
+
+    seconds: float = 365 * 86_400.0
+    rows: int = 1_000_000
+
+
+def apply(engine: Engine, retention: Retention, now: float) -> int:
+    """Delete one batch of what need not stay; call it again until it returns 0.
+
+    Args:
+        engine: The database.
+        retention: What stays.
+        now: Seconds since 1970.
+
+    Returns:
+        How many records were deleted.
+
+    Raises:
+        SQLAlchemyError: Nothing was deleted.
+    """
+    oldest = int((now - retention.seconds) * MICROSECONDS)
+    with engine.begin() as connection:
+        ids = _old(connection, oldest) or _too_many(connection, retention.rows)
+        if ids:
+            for column in (schema.decision.c.record_id, schema.record.c.id):
+                connection.execute(sa.delete(column.table).where(column.in_(ids)))
+        else:
+            connection.execute(sa.delete(schema.count).where(schema.count.c.day < oldest // DAY))
+    if not ids and engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"PRAGMA incremental_vacuum({FREE_PAGES})")
+            connection.exec_driver_sql("PRAGMA optimize")
+    return len(ids)
+
+
+def _old(connection: Connection, oldest: int) -> list[int]:
+    table = schema.record
+    query = sa.select(table.c.id).where(table.c.last_time < oldest).order_by(table.c.last_time)
+    return list(connection.scalars(query.limit(BATCH)))
+
+
+def _too_many(connection: Connection, rows: int) -> list[int]:
+    table = schema.record
+    over = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one() - rows
+    if over <= 0:
+        return []
+    query = sa.select(table.c.id).order_by(table.c.last_time, table.c.id)
+    return list(connection.scalars(query.limit(min(over, BATCH))))

@@ -1,0 +1,83 @@
+"""The audit of a server, and where its state is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from webhook.audit.keeper import Audit, AuditSettings
+    from webhook.cli.decision_log import DecisionLog
+    from webhook.review.admission import Review
+    from webhook.review.decision import Circumstances, Decision
+    from webhook.serving.metrics import Metrics
+    from webhook.serving.readiness import Readiness
+
+
+class ServedAudit:
+    """Keeps decisions, where ``serve`` is told to."""
+
+    def __init__(
+        self,
+        settings: AuditSettings | None,
+        readiness: Readiness,
+        metrics: Metrics,
+        log: DecisionLog,
+    ) -> None:
+        """Open the audit; :meth:`start` begins to write.
+
+        Args:
+            settings: Where it is kept; None to keep none.
+            readiness: Where its state is told.
+            metrics: Likewise.
+            log: Takes the records that are lost.
+
+        Raises:
+            StartError: Its folder cannot be used.
+        """
+        self._audit: Audit | None = None
+        if settings is None:
+            readiness.report("audit", True, "not kept: no --audit-dir; decisions are logged only")
+            return
+        # Only who keeps an audit pays for importing SQLAlchemy.
+        from webhook.audit.errors import AuditError
+        from webhook.audit.keeper import Audit
+        from webhook.serving.audit_metrics import AuditCollector
+        from webhook.serving.errors import StartError
+
+        def report(text: str) -> None:
+            readiness.report("audit", True, text)
+
+        try:
+            self._audit = Audit(settings, log.lost, report)
+        except AuditError as error:
+            raise StartError(str(error)) from error
+        metrics.add(AuditCollector(self._audit.status))
+
+    def start(self) -> None:
+        """Begin to write and to ship."""
+        if self._audit is not None:
+            self._audit.start()
+
+    def stop(self) -> None:
+        """Write and ship what there is, and end."""
+        if self._audit is not None:
+            self._audit.stop()
+
+    def keep(
+        self, review: Review, decision: Decision, circumstances: Circumstances
+    ) -> Awaitable[object] | None:
+        """Keep a decision; called on the event loop's thread.
+
+        Returns:
+            For a refusal, what ends when it is on disk, or lost; else None.
+        """
+        if self._audit is None:
+            return None
+        future = self._audit.keep(review, decision, circumstances)
+        if future is None:
+            return None
+        on_disk: asyncio.Future[bool] = asyncio.wrap_future(future)
+        return on_disk
