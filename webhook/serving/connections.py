@@ -1,20 +1,18 @@
-"""Connections of the admission port: what each is waiting for, and which must go."""
+"""The connections of the admission port, all together: which of them must go."""
 
 from __future__ import annotations
 
-import enum
-import fcntl
 import socket
 import struct
-import termios
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from uvicorn.server import ServerState
 
+from webhook.serving.connection import Connection, Ending, Peer, Stage
+
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from webhook.serving.clients import PeerCertificate
@@ -23,43 +21,13 @@ STALLED_HANDSHAKE_SECONDS = 0.5
 """An honest handshake takes two round trips; one that has taken so long is the first to go. One
 that has just begun is not: it has cost its work already."""
 
+MOST_UNFINISHED = 64 * 1024 * 1024
+"""Bytes of requests that are not complete, on all connections together: nine bodies of the largest
+size, or four thousand reviews of 16 KB. Without it, each connection could have one of the largest
+size held for it."""
+
 LATE_SECONDS = 2.0
 """A sweep so long after the one before does nothing."""
-
-
-class Ending(enum.StrEnum):
-    """How a connection came to be closed; the values are those of the metric's label."""
-
-    CLIENT = "client"
-    IDLE = "idle"
-    FAILED_HANDSHAKE = "failed-handshake"
-    REFUSED = "refused"
-    STALLED_HANDSHAKE = "stalled-handshake"
-    STALLED_REQUEST = "stalled-request"
-    UNREAD_ANSWER = "unread-answer"
-    SHED_TOTAL = "shed-total"
-    SHED_PEER = "shed-peer"
-    STOPPING = "stopping"
-
-
-class Stage(enum.Enum):
-    """What a connection is waiting for."""
-
-    ACCEPTED = enum.auto()
-    """Its turn to begin the TLS handshake."""
-    HANDSHAKE = enum.auto()
-    """The rest of the handshake."""
-    FIRST_REQUEST = enum.auto()
-    """The rest of its first request."""
-    IDLE = enum.auto()
-    """A further request; none is owed."""
-    REQUEST = enum.auto()
-    """The rest of a further request."""
-    ANSWER = enum.auto()
-    """The answer to a request that is complete."""
-    ENDED = enum.auto()
-    """Nothing: the server has broken it off."""
-
 
 _STALLS = {
     Stage.ACCEPTED: Ending.STALLED_HANDSHAKE,
@@ -72,6 +40,13 @@ _STALLS = {
 _NO_LINGERING = struct.pack("ii", 1, 0)
 
 _BEFORE_TLS = (Stage.ACCEPTED, Stage.HANDSHAKE)
+
+_RECEIVING = (
+    Stage.FIRST_REQUEST,
+    Stage.REQUEST,
+    # Behind the request that is being answered; no client of a webhook sends any there.
+    Stage.ANSWER,
+)
 
 _SHED_IN_ORDER = (
     # Whoever never sent a request has less to lose than one who will send the next.
@@ -97,55 +72,6 @@ class ConnectionLimits:
     most: int
     most_per_peer: int
     stall_seconds: float
-
-
-class Peer:
-    """All connections from one address.
-
-    Attributes:
-        count: How many there are.
-        stages: The connections at each stage, the one that came to it first foremost.
-    """
-
-    __slots__ = ("address", "count", "stages")
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.count = 0
-        self.stages: dict[Stage, dict[Connection, None]] = {stage: {} for stage in Stage}
-
-
-class Connection:
-    """One connection, from the moment it is accepted.
-
-    Attributes:
-        peer: Where it comes from.
-        socket: Given to the event loop for the handshake; until then to be closed here.
-        transport: What carries requests, once the handshake is done.
-        deadline: When its stage has lasted too long, in seconds on the loop's clock.
-        ending: Why the server ended it; None as long as it did not.
-    """
-
-    __slots__ = ("deadline", "ending", "peer", "socket", "stage", "transport")
-
-    def __init__(self, peer: Peer, accepted: socket.socket, deadline: float) -> None:
-        self.peer = peer
-        self.socket = accepted
-        self.transport: asyncio.Transport | None = None
-        self.stage = Stage.ACCEPTED
-        self.deadline = deadline
-        self.ending: Ending | None = None
-
-    @property
-    def unread(self) -> bool:
-        """Whether the peer's system has not yet acknowledged all that was sent.
-
-        It acknowledges what it has room for; when it has none left, its program does not read.
-        """
-        if self.socket.fileno() < 0:
-            return False
-        answer = fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4))
-        return struct.unpack("i", answer) != (0,)
 
 
 class Connections(ServerState):
@@ -174,6 +100,7 @@ class Connections(ServerState):
         self._count_closed = count_closed
         self._before_tls = 0
         self._established = 0
+        self._unfinished_bytes = 0
         self._peers: dict[str, Peer] = {}
         # By the peer that has not had a turn for longest.
         self._turns: dict[Peer, None] = {}
@@ -251,6 +178,23 @@ class Connections(ServerState):
         if stage in _STALLS:
             connection.deadline = self._clock() + self.limits.stall_seconds
 
+    def hold(self, connection: Connection, size: int) -> None:
+        """Note that more of a request has come, and that it is not complete.
+
+        If there is too much of such in all, the largest of the peer that has most is ended.
+        """
+        if connection.stage is Stage.ENDED:
+            return
+        self._count_unfinished(connection, size)
+        while self._unfinished_bytes > MOST_UNFINISHED:
+            peer = max(self._peers.values(), key=lambda peer: peer.unfinished)
+            held = (one for stage in _RECEIVING for one in peer.stages[stage])
+            self.end(max(held, key=lambda one: one.unfinished), Ending.SHED_TOTAL)
+
+    def release(self, connection: Connection) -> None:
+        """Note that the request is complete."""
+        self._count_unfinished(connection, -connection.unfinished)
+
     def sent(self, connection: Connection) -> None:
         """Note that an answer was sent, which the peer has to read."""
         self._unread.setdefault(connection, self._clock() + self.limits.stall_seconds)
@@ -305,12 +249,14 @@ class Connections(ServerState):
         started = connection.stage is not Stage.ACCEPTED
         self._leave(connection)
         if connection.transport is not None:
-            # Otherwise the system would go on offering what the peer does not read.
-            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+            # It may be closed, and its protocol not have been told yet.
+            with suppress(OSError):
+                # Otherwise the system would go on offering what the peer does not read.
+                connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
             connection.transport.abort()
         elif started:
-            # The event loop owns the socket, and takes this for the peer's end.
             with suppress(OSError):
+                # The event loop owns the socket, and takes this for the peer's end.
                 connection.socket.shutdown(socket.SHUT_RDWR)
         else:
             connection.socket.close()
@@ -327,6 +273,7 @@ class Connections(ServerState):
         peer, stage = connection.peer, connection.stage
         peer.stages[stage].pop(connection, None)
         self._unread.pop(connection, None)
+        self.release(connection)
         if stage in _BEFORE_TLS:
             self._before_tls -= 1
         else:
@@ -336,6 +283,11 @@ class Connections(ServerState):
             del self._peers[peer.address]
             self._turns.pop(peer, None)
         connection.stage = Stage.ENDED
+
+    def _count_unfinished(self, connection: Connection, size: int) -> None:
+        connection.unfinished += size
+        connection.peer.unfinished += size
+        self._unfinished_bytes += size
 
     def _largest_peer(self) -> Peer:
         return max(self._peers.values(), key=lambda peer: peer.count)

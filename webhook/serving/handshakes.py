@@ -7,7 +7,9 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
-from webhook.serving.connections import Connection, Connections, Ending
+from webhook.serving.connection import Connection, Ending
+from webhook.serving.connections import Connections
+from webhook.serving.listening import BACKLOG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,8 +70,10 @@ class Acceptor:
         """
         self._stopped = True
         self._loop.remove_reader(self._listener.fileno())
-        while self._accept():
-            pass
+        for _ in range(BACKLOG // _ACCEPTED_AT_ONCE):
+            # More may come all the while.
+            if not self._accept():
+                break
         # Those accepted just now begin in the next rounds.
         while self._beginning:
             await asyncio.sleep(0)

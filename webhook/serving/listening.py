@@ -8,7 +8,13 @@ import socket
 
 from webhook.serving.errors import StartError
 
-_BACKLOG = 2048
+BACKLOG = 2048
+"""How many connections the system holds that have not been accepted."""
+
+_UNREAD_BYTES = 64 * 1024
+"""What the system takes in for a connection before the server reads it; Linux doubles it, for its
+own records. uvloop keeps a buffer for each connection that is as large as what it once read at
+one time, up to 256 KiB; and the system would take in some megabytes."""
 
 
 def listen(host: str, port: int, what: str) -> socket.socket:
@@ -32,9 +38,11 @@ def listen(host: str, port: int, what: str) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD_BYTES)
         listener.bind(address)
         # Two sockets can be bound to one port with SO_REUSEADDR; only one of them can listen.
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise StartError(_refused(error, host, port, what)) from error

@@ -21,7 +21,7 @@ from prometheus_client import (
 from webhook.policy.rules import Mode, Rule
 from webhook.review.decision import Outcome
 from webhook.serving.clients import Reason
-from webhook.serving.connections import Ending
+from webhook.serving.connection import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable

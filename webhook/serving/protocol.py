@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from webhook.serving.clients import REFUSAL
-from webhook.serving.connections import Connection, Connections, Ending, Stage
+from webhook.serving.connection import Connection, Ending, Stage
+from webhook.serving.connections import Connections
 
 if TYPE_CHECKING:
     import asyncio
@@ -92,6 +93,10 @@ class ReviewProtocol(HttpToolsProtocol):
                 self.send_400_response("The head of the request is too large.")
         if self._connection.stage is Stage.IDLE:
             self._move(Stage.REQUEST)
+        if self._partial:
+            self.server_state.hold(self._connection, len(data))
+        elif self._connection.unfinished:
+            self.server_state.release(self._connection)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no request, or too much of one, and close."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from uvicorn.config import Config
 
-    from webhook.serving.connections import Connection
+    from webhook.serving.connection import Connection
 
 ANSWER_SECONDS = 4
 """How long a stopping worker waits for reviews in flight: the API server gives up after the

@@ -1,0 +1,100 @@
+"""One connection of the admission port: what it is waiting for, and how it ended."""
+
+from __future__ import annotations
+
+import enum
+import fcntl
+import struct
+import termios
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    import socket
+
+
+class Ending(enum.StrEnum):
+    """How a connection came to be closed; the values are those of the metric's label."""
+
+    CLIENT = "client"
+    IDLE = "idle"
+    FAILED_HANDSHAKE = "failed-handshake"
+    REFUSED = "refused"
+    STALLED_HANDSHAKE = "stalled-handshake"
+    STALLED_REQUEST = "stalled-request"
+    UNREAD_ANSWER = "unread-answer"
+    SHED_TOTAL = "shed-total"
+    SHED_PEER = "shed-peer"
+    STOPPING = "stopping"
+
+
+class Stage(enum.Enum):
+    """What a connection is waiting for."""
+
+    ACCEPTED = enum.auto()
+    """Its turn to begin the TLS handshake."""
+    HANDSHAKE = enum.auto()
+    """The rest of the handshake."""
+    FIRST_REQUEST = enum.auto()
+    """The rest of its first request."""
+    IDLE = enum.auto()
+    """A further request; none is owed."""
+    REQUEST = enum.auto()
+    """The rest of a further request."""
+    ANSWER = enum.auto()
+    """The answer to a request that is complete."""
+    ENDED = enum.auto()
+    """Nothing: the server has broken it off."""
+
+
+class Peer:
+    """All connections from one address.
+
+    Attributes:
+        count: How many there are.
+        unfinished: Bytes of requests that are not complete.
+        stages: The connections at each stage, the one that came to it first foremost.
+    """
+
+    __slots__ = ("address", "count", "stages", "unfinished")
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.count = 0
+        self.unfinished = 0
+        self.stages: dict[Stage, dict[Connection, None]] = {stage: {} for stage in Stage}
+
+
+class Connection:
+    """One connection, from the moment it is accepted.
+
+    Attributes:
+        peer: Where it comes from.
+        socket: Given to the event loop for the handshake; until then to be closed here.
+        transport: What carries requests, once the handshake is done.
+        deadline: When its stage has lasted too long, in seconds on the loop's clock.
+        ending: Why the server ended it; None as long as it did not.
+        unfinished: Bytes of the request that is not complete.
+    """
+
+    __slots__ = ("deadline", "ending", "peer", "socket", "stage", "transport", "unfinished")
+
+    def __init__(self, peer: Peer, accepted: socket.socket, deadline: float) -> None:
+        self.peer = peer
+        self.socket = accepted
+        self.transport: asyncio.Transport | None = None
+        self.stage = Stage.ACCEPTED
+        self.deadline = deadline
+        self.ending: Ending | None = None
+        self.unfinished = 0
+
+    @property
+    def unread(self) -> bool:
+        """Whether the peer's system has not yet acknowledged all that was sent.
+
+        It acknowledges what it has room for; when it has none left, its program does not read.
+        """
+        if self.socket.fileno() < 0:
+            return False
+        answer = fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4))
+        return struct.unpack("i", answer) != (0,)
