@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 Query = Mapping[str, str]
 
+JSON = "application/json"
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 _AGENT = "migration-guard"
@@ -50,6 +53,15 @@ class _Session:
     configuration: Configuration
     pool: PoolManager
     read: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a request changes."""
+
+    method: str
+    body: bytes = field(repr=False)
+    content_type: str
 
 
 class Connection:
@@ -90,7 +102,26 @@ class Connection:
             RequestFailed: There is no such answer.
         """
         with self.open(path, query) as response:
-            body = b"".join(self.chunks(response))
+            return self._content(path, response)
+
+    def send(self, method: str, path: str, body: object, content_type: str = JSON) -> Any:
+        """Write something; return the JSON of the answer.
+
+        Args:
+            method: ``POST``, ``PUT`` or ``PATCH``.
+            path: From the root, as ``/api/v1/namespaces``.
+            body: What is sent, as JSON.
+            content_type: Of a patch, which kind.
+
+        Raises:
+            RequestFailed: It was not taken, or nobody knows whether it was.
+        """
+        written = _Written(method, orjson.dumps(body), content_type)
+        with self.open(path, written=written) as response:
+            return self._content(path, response)
+
+    def _content(self, path: str, response: BaseHTTPResponse) -> Any:
+        body = b"".join(self.chunks(response))
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError as error:
@@ -98,7 +129,12 @@ class Connection:
 
     @contextmanager
     def open(
-        self, path: str, query: Query | None = None, *, read_seconds: float = READ_SECONDS
+        self,
+        path: str,
+        query: Query | None = None,
+        *,
+        read_seconds: float = READ_SECONDS,
+        written: _Written | None = None,
     ) -> Iterator[BaseHTTPResponse]:
         """Ask; the body of the answer is yet to be read.
 
@@ -106,17 +142,18 @@ class Connection:
             path: From the root.
             query: What follows the question mark.
             read_seconds: For how long the server may be silent.
+            written: What is sent; None where something is only read.
 
         Raises:
             RequestFailed: The server cannot be reached, or answers with an error.
         """
         session = self._session
-        response = self._ask(session, path, query, read_seconds)
+        response = self._ask(session, path, query, read_seconds, written)
         if response.status == HTTPStatus.UNAUTHORIZED and self._renew(session):
             response.close()
-            response = self._ask(self._session, path, query, read_seconds)
+            response = self._ask(self._session, path, query, read_seconds, written)
         try:
-            if response.status != HTTPStatus.OK:
+            if response.status not in (HTTPStatus.OK, HTTPStatus.CREATED):
                 raise self._failure(response)
             yield response
             # A whole answer leaves a connection that can be used again.
@@ -141,9 +178,16 @@ class Connection:
             raise RequestFailed(UNREACHABLE, f"{self.host}: {_network(error)}") from error
 
     def _ask(
-        self, session: _Session, path: str, query: Query | None, read_seconds: float
+        self,
+        session: _Session,
+        path: str,
+        query: Query | None,
+        read_seconds: float,
+        written: _Written | None,
     ) -> BaseHTTPResponse:
-        headers = {"Accept": "application/json", "User-Agent": _AGENT}
+        headers = {"Accept": JSON, "User-Agent": _AGENT}
+        if written is not None:
+            headers["Content-Type"] = written.content_type
         try:
             token = session.configuration.get_api_key_with_prefix(
                 "BearerToken", alias="authorization"
@@ -157,8 +201,9 @@ class Connection:
         url = f"{session.configuration.host}{path}"
         with self._failures():
             return session.pool.request(
-                "GET",
+                written.method if written else "GET",
                 f"{url}?{urlencode(query)}" if query else url,
+                body=written.body if written else None,
                 headers=headers,
                 timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
                 retries=False,

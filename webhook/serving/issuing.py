@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _CLOCKS_DIFFER_BY = timedelta(minutes=5)
 
+AUTHORITY = "migration-guard CA"
+"""The common name of a CA that is made here."""
+
 LONGEST_NAME = 253
 """Characters of a DNS name (RFC 1035)."""
 
@@ -69,7 +72,7 @@ def issue(
     validity: timedelta,
     *,
     common_name: str = "migration-guard",
-    authority_name: str = "migration-guard CA",
+    authority_name: str = AUTHORITY,
     usage: Usage = Usage.SERVER,
 ) -> Issued:
     """Make a CA and a certificate that it issues.

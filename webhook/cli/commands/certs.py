@@ -53,14 +53,23 @@ def _add_issue(group: Commands) -> None:
         description="Make a server certificate with its key and the CA that issued it, and print "
         "the CA as caBundle of a webhook configuration. The CA's key is thrown\naway: to renew, "
         "issue again, with a CA of its own.\n\n"
+        "With --install they go into the Secret of the installed guard instead, and the CA into "
+        "both webhook configurations. What is good\nalready is kept; a certificate in the last "
+        "third of its life is renewed.\n\n"
         "Exit status: 0 issued, 2 bad input.",
         examples="%(prog)s ./certs\n"
+        "%(prog)s --install\n"
         "%(prog)s ./certs --name guard.example.com --name 192.0.2.7 --days 90\n"
         "%(prog)s ./certs --replace -o json | jq -r .caBundle",
     )
     parser.add_argument(
-        "folder", metavar="FOLDER", type=Path, help="takes tls.crt, tls.key and ca.crt"
+        "folder", metavar="FOLDER", nargs="?", type=Path, help="takes tls.crt, tls.key and ca.crt"
     )
+    parser.add_argument(
+        "--install", action="store_true", help="put it into the cluster, not into a FOLDER"
+    )
+    parser.add_argument("--kubeconfig", metavar="FILE", type=Path, help="of --install")
+    parser.add_argument("--context", metavar="NAME", help="of --install")
     parser.add_argument(
         "--name",
         metavar="NAME",
@@ -81,7 +90,7 @@ def _add_issue(group: Commands) -> None:
     parser.add_argument(
         "--replace",
         action="store_true",
-        help="replace the files that are there; ca.crt keeps the CA before, while it is valid",
+        help="replace what is there; the CA before is kept beside the new one, while it is valid",
     )
     add_output(parser)
 
@@ -151,7 +160,14 @@ def issue(args: argparse.Namespace) -> int:
     if args.name and args.namespace:
         raise CommandError("--name and --namespace exclude each other; leave out --namespace")
     names = args.name or service_names(args.namespace or NAMESPACE)
+    _general_names(names)
     now = _now()
+    if args.install:
+        return _install(args, names, now)
+    if args.kubeconfig or args.context:
+        raise CommandError("--kubeconfig and --context belong to --install")
+    if args.folder is None:
+        raise CommandError("name a FOLDER, or give --install to put it into the cluster")
     issued = issue_for(_general_names(names), now, timedelta(days=args.days))
     stored, bundle = _store(args.folder, issued, now, replacing=args.replace)
     files = {"certificate": stored.certificate, "key": stored.key, "ca": stored.authority}
@@ -162,6 +178,36 @@ def issue(args: argparse.Namespace) -> int:
         "caBundle": base64.b64encode(bundle).decode(),
     }
     emit(args.output, value, lambda screen: _issued_table(screen, value))
+    return ALL_WELL
+
+
+def _install(args: argparse.Namespace, names: Sequence[str], now: datetime) -> int:
+    from webhook.cli.certificate_installation import SECRET, install
+    from webhook.cli.certificate_report import describe
+    from webhook.cli.loading import FactsPlace
+
+    if args.folder is not None:
+        raise CommandError("FOLDER and --install exclude each other; the key stays in the cluster")
+    connection = FactsPlace(kubeconfig=args.kubeconfig, context=args.context).connect()
+    done = install(
+        connection,
+        args.namespace or NAMESPACE,
+        names,
+        now,
+        timedelta(days=args.days),
+        replacing=args.replace,
+    )
+    value = {
+        "cluster": {
+            "host": connection.host,
+            "secret": f"{args.namespace or NAMESPACE}/{SECRET}",
+            "outcome": done.secret,
+            "webhooks": done.webhooks,
+        },
+        "certificate": describe(done.certificate, now),
+        "caBundle": base64.b64encode(done.bundle).decode(),
+    }
+    emit(args.output, value, lambda screen: _installed_table(screen, value))
     return ALL_WELL
 
 
@@ -304,6 +350,14 @@ def _issued_table(screen: Screen, value: dict[str, Any]) -> None:
     screen.line("caBundle, for clientConfig of each webhook:")
     # On a terminal too it is one line of its own, for copying.
     sys.stdout.write(value["caBundle"] + "\n")
+
+
+def _installed_table(screen: Screen, value: dict[str, Any]) -> None:
+    cluster, certificate = value["cluster"], value["certificate"]
+    screen.line(f"{cluster['host']}: Secret {cluster['secret']} {cluster['outcome']}")
+    screen.line(f"valid until {certificate['notAfter']} ({certificate['daysLeft']} days)")
+    screen.line(f"for {', '.join(certificate['names'])}")
+    screen.line(f"caBundle written to {cluster['webhooks']} webhooks")
 
 
 def _shown_table(screen: Screen, files: list[dict[str, Any]]) -> None:
