@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from webhook.audit.database import SQLITE_FILE, sqlite_url
 from webhook.audit.importance import IMPORTANCE
 from webhook.audit.record import rfc3339
-from webhook.audit.recording import is_kept, record_of
 from webhook.audit.retention import Retention
 from webhook.audit.shipping import Shipper, ShippingStatus
 from webhook.audit.spool import Spool, SpoolLimits, SpoolStatus
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
     from webhook.audit.loss import Loss
-    from webhook.review.admission import Review
-    from webhook.review.decision import Circumstances, Decision
+    from webhook.audit.record import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +87,13 @@ class Audit:
         self._shipper.stop()
         self._spool.close()
 
-    def keep(
-        self, review: Review, decision: Decision, circumstances: Circumstances
-    ) -> Future[bool] | None:
-        """Keep a decision, if it is one that is kept; never waits.
+    def keep(self, record: Record) -> Future[bool] | None:
+        """Keep a record; never waits.
 
         Returns:
             For a refusal, what ends when it is on disk (true) or lost (false); else None.
         """
-        if not is_kept(review, decision):
-            return None
-        record = record_of(review, decision, circumstances)
-        return self._spool.keep(record.encode(), IMPORTANCE[decision.outcome])
+        return self._spool.keep(record.encode(), IMPORTANCE[record.outcome])
 
     def status(self) -> AuditStatus:
         """Return the state of this moment."""

@@ -1,15 +1,20 @@
-"""The audit of a server, and where its state is told."""
+"""What becomes of a server's decisions: the audit, Events, and where their state is told."""
 
 from __future__ import annotations
 
 import asyncio
+from socket import gethostname
 from typing import TYPE_CHECKING
+
+from webhook.audit.event_recorder import EventRecorder
+from webhook.audit.recording import is_kept, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from webhook.audit.keeper import Audit, AuditSettings
     from webhook.cli.decision_log import DecisionLog
+    from webhook.cluster.connection import Connection
     from webhook.review.admission import Review
     from webhook.review.decision import Circumstances, Decision
     from webhook.serving.metrics import Metrics
@@ -17,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ServedAudit:
-    """Keeps decisions, where ``serve`` is told to."""
+    """Keeps decisions, and tells of them in Events, where ``serve`` is told to."""
 
     def __init__(
         self,
@@ -25,11 +30,13 @@ class ServedAudit:
         readiness: Readiness,
         metrics: Metrics,
         log: DecisionLog,
+        events_to: Connection | None = None,
     ) -> None:
         """Open the audit; :meth:`start` begins to write.
 
         Args:
             settings: Where it is kept; None to keep none.
+            events_to: The cluster where Events are written; None to write none.
             readiness: Where its state is told.
             metrics: Likewise.
             log: Takes the records that are lost.
@@ -38,6 +45,9 @@ class ServedAudit:
             StartError: Its folder cannot be used.
         """
         self._audit: Audit | None = None
+        self._events: EventRecorder | None = None
+        if events_to is not None:
+            self._events = EventRecorder(events_to, gethostname(), metrics.count_dropped_event)
         if settings is None:
             readiness.report("audit", True, "not kept: no --audit-dir; decisions are logged only")
             return
@@ -58,11 +68,15 @@ class ServedAudit:
 
     def start(self) -> None:
         """Begin to write and to ship."""
+        if self._events is not None:
+            self._events.start()
         if self._audit is not None:
             self._audit.start()
 
     def stop(self) -> None:
         """Write and ship what there is, and end."""
+        if self._events is not None:
+            self._events.stop()
         if self._audit is not None:
             self._audit.stop()
 
@@ -74,9 +88,14 @@ class ServedAudit:
         Returns:
             For a refusal, what ends when it is on disk, or lost; else None.
         """
+        if (self._audit is None and self._events is None) or not is_kept(review, decision):
+            return None
+        record = record_of(review, decision, circumstances)
+        if self._events is not None:
+            self._events.tell(record)
         if self._audit is None:
             return None
-        future = self._audit.keep(review, decision, circumstances)
+        future = self._audit.keep(record)
         if future is None:
             return None
         on_disk: asyncio.Future[bool] = asyncio.wrap_future(future)

@@ -18,6 +18,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from webhook.audit.event_recorder import Dropped
 from webhook.policy.rules import Mode, Rule
 from webhook.review.decision import Outcome
 from webhook.serving.clients import Reason
@@ -151,6 +152,15 @@ class Metrics:
             registry=self._registry,
         )
         self._drift.set(math.nan)
+        self._dropped_events = Counter(
+            "migration_guard_events_dropped",
+            "Events that were not written: full (too many different ones at once), refused (no "
+            "right to, or no such namespace), failed (for ten minutes).",
+            ("reason",),
+            registry=self._registry,
+        )
+        for why in Dropped:
+            self._dropped_events.labels(why.value)
         build = Gauge(
             "migration_guard_build_info",
             "Always 1; the labels say what is running.",
@@ -216,6 +226,10 @@ class Metrics:
     def count_refused_client(self, reason: Reason) -> None:
         """Count one connection of a client that is not allowed."""
         self._clients.labels(reason.value).inc()
+
+    def count_dropped_event(self, reason: Dropped) -> None:
+        """Count a Kubernetes Event that was not written."""
+        self._dropped_events.labels(reason.value).inc()
 
     def watch_connections(self, handshakes: Callable[[], int], opened: Callable[[], int]) -> None:
         """Have the connections counted whenever the metrics are asked for, in any thread."""

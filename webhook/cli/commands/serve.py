@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,11 +18,11 @@ from webhook.cluster.documents import STANDARD_INPUT
 from webhook.policy.findings import ConfigurationError
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Awaitable, Callable
 
     from webhook.audit.keeper import AuditSettings
     from webhook.cli.loading import FactsPlace
+    from webhook.cluster.connection import Connection
     from webhook.model.snapshot import Snapshot
     from webhook.policy.configuration import Configuration
     from webhook.review.admission import Review
@@ -124,6 +125,13 @@ def add(commands: Commands) -> None:
         help="how long an HTTPS client may take for the TLS handshake, for a whole request, and "
         "to read an answer (9)",
     )
+    parser.add_argument(
+        "--events",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="tell of refusals, warnings and exceptions in Events on the VMI (where a cluster is "
+        "followed)",
+    )
     add_inventory(parser)
     add_config(parser)
     add_audit_place(parser)
@@ -156,16 +164,23 @@ def run(args: argparse.Namespace) -> int:
         most_connections=args.most_connections,
         most_connections_per_peer=args.most_connections_per_peer,
     )
-    return serve(settings, lambda: build(args.config, place, audit))
+    return serve(settings, lambda: build(args.config, place, audit, events=args.events))
 
 
-def build(config: Path | None, place: FactsPlace, audit: AuditSettings | None = None) -> Parts:
+def build(
+    config: Path | None,
+    place: FactsPlace,
+    audit: AuditSettings | None = None,
+    *,
+    events: bool = True,
+) -> Parts:
     """Make all that the server serves from a configuration file, and facts.
 
     Args:
         config: The configuration file; None for the defaults.
         place: Where the facts come from.
         audit: Where decisions are kept; None to keep none.
+        events: Whether Events are written, if the facts come from a cluster.
 
     Raises:
         StartError: A file cannot be read, or the audit's folder cannot be used.
@@ -186,12 +201,13 @@ def build(config: Path | None, place: FactsPlace, audit: AuditSettings | None = 
 
     try:
         configuration = ServedConfiguration(config, readiness, metrics, tell)
-        source = _source(place, configuration.current, readiness, metrics, tell)
+        cluster = None if place.paths else place.connect()
+        source = _source(place, cluster, configuration.current, readiness, metrics, tell)
     except (CommandError, ConfigurationError) as error:
         raise StartError(str(error)) from error
     tell()
 
-    kept = ServedAudit(audit, readiness, metrics, log)
+    kept = ServedAudit(audit, readiness, metrics, log, cluster if events else None)
 
     def keep(
         review: Review, decision: Decision, circumstances: Circumstances
@@ -220,18 +236,19 @@ class _Source(Protocol):
 
 def _source(
     place: FactsPlace,
+    cluster: Connection | None,
     configuration: Callable[[], Configuration],
     readiness: Readiness,
     metrics: Metrics,
     changed: Callable[[], None],
 ) -> _Source:
-    if place.paths:
+    if cluster is None:
         from webhook.cli.served_files import ServedInventory
 
         return ServedInventory(place.paths, readiness, metrics, changed)
     from webhook.cli.served_cluster import ServedCluster
 
-    return ServedCluster(place.connect(), configuration, readiness, metrics, changed)
+    return ServedCluster(cluster, configuration, readiness, metrics, changed)
 
 
 def _clock() -> datetime:

@@ -1,0 +1,160 @@
+"""Decisions as Kubernetes Events: what ``kubectl describe vmi`` shows.
+
+``kubectl drain`` never shows a webhook's text, and virtctl drops warnings; the Event on the VMI is
+what these users find. It has the decision's id, like the log line and the record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from webhook.audit.record import VALIDATING, rfc3339
+from webhook.review.decision import Outcome
+
+if TYPE_CHECKING:
+    from webhook.audit.record import Record
+
+COMPONENT = "migration-guard"
+LABELS = {"app.kubernetes.io/managed-by": COMPONENT}
+"""On every Event, for selectors: of a webhook that is not to see the guard's own writes, or of
+``kubectl get events -l``."""
+
+LONGEST_MESSAGE = 1024
+"""Characters; the API server takes no more (pkg/apis/core/validation/events.go)."""
+
+_LONGEST_NAME = 253
+_MIGRATION = "VirtualMachineInstanceMigration"
+_VMI = "VirtualMachineInstance"
+_NORMAL, _WARNING = "Normal", "Warning"
+_SAID = {
+    Outcome.REFUSED: (_WARNING, "Refused"),
+    Outcome.WARNED: (_WARNING, "Warned"),
+    Outcome.BLIND: (_WARNING, "NotJudged"),
+    Outcome.OVERRIDDEN: (_NORMAL, "Overridden"),
+    Outcome.EXEMPT: (_NORMAL, "Exempted"),
+}
+REASONS = tuple(prefix + word for prefix in ("Migration", "Change") for _, word in _SAID.values())
+"""All that can stand as an Event's reason: of a new migration, or of another change."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectReference:
+    """The object that an Event is about; ``uid`` is "" where it has none yet."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing to be told on one object, however often it happens.
+
+    Attributes:
+        name: The same for identical decisions, also of another replica, so that they are counted
+            in one Event.
+        type: Normal or Warning.
+    """
+
+    name: str
+    about: ObjectReference
+    type: str
+    reason: str
+    message: str
+
+    @property
+    def namespace(self) -> str:
+        """Where the Event is kept."""
+        return self.about.namespace
+
+    def to_object(self, count: int, first: int, last: int, instance: str) -> dict[str, Any]:
+        """Return the v1 Event.
+
+        Args:
+            count: How often it happened.
+            first: When it happened first, in microseconds since 1970.
+            last: When it happened last.
+            instance: The name of the replica that writes it.
+        """
+        about = self.about
+        involved = {
+            "apiVersion": about.api_version,
+            "kind": about.kind,
+            "namespace": about.namespace,
+            "name": about.name,
+        }
+        if about.uid:
+            involved["uid"] = about.uid
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": self.name, "namespace": self.namespace, "labels": LABELS},
+            "involvedObject": involved,
+            "type": self.type,
+            "reason": self.reason,
+            "message": self.message,
+            "count": count,
+            "firstTimestamp": seconds(first),
+            "lastTimestamp": seconds(last),
+            "source": {"component": COMPONENT, "host": instance},
+            "reportingComponent": COMPONENT,
+            "reportingInstance": instance,
+        }
+
+
+def seconds(time: int) -> str:
+    """Return microseconds since 1970 as Kubernetes writes a Time: RFC 3339 in whole seconds."""
+    return rfc3339(time // 1_000_000 * 1_000_000).replace(".000000", "")
+
+
+def events_of(record: Record) -> tuple[Event, ...]:
+    """Return the Events that tell of a decision: none where nobody needs to be told.
+
+    A decision on a migration is told on its VMI, which stays when the migration does not come to
+    be; and on the migration too, where it does.
+    """
+    said = _SAID.get(record.outcome)
+    if said is None or record.phase != VALIDATING or record.dry_run or not record.namespace:
+        return ()
+    kind, word = said
+    new_migration = record.kind == _MIGRATION and record.operation == "CREATE"
+    reason = ("Migration" if new_migration else "Change") + word
+    message = _fitting(record.message or next(iter(record.warnings), ""), record.decision)
+    same = record.fold()
+    return tuple(
+        Event(_name(about, same), about, kind, reason, message) for about in _objects(record)
+    )
+
+
+def _objects(record: Record) -> list[ObjectReference]:
+    written = f"{record.group}/{record.version}"
+    found = []
+    if record.kind == _MIGRATION:
+        namespace, _, name = record.vm.partition("/")
+        if name:
+            found.append(ObjectReference(written, _VMI, namespace, name, record.vm_uid))
+        if record.operation == "CREATE" and not (record.allowed and record.object_uid):
+            return found
+    if record.name:
+        found.append(
+            ObjectReference(written, record.kind, record.namespace, record.name, record.object_uid)
+        )
+    return found
+
+
+def _name(about: ObjectReference, same: str) -> str:
+    told_apart = hashlib.sha256(f"{about.kind}/{about.name}/{about.uid}/{same}".encode())
+    end = f".{told_apart.hexdigest()[:16]}"
+    return about.name[: _LONGEST_NAME - len(end)].rstrip("-.") + end
+
+
+def _fitting(message: str, decision: str) -> str:
+    """Return a message that the API server takes, with the decision's id in it."""
+    end = "" if decision in message else f" Decision {decision}."
+    room = LONGEST_MESSAGE - len(end)
+    text = message if len(message) <= room else message[: room - 1] + "…"
+    return (text + end).strip()
