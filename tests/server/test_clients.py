@@ -163,12 +163,12 @@ def test_a_broken_ca_file_keeps_the_old_one(guard, api_server):
     show(guard.tls, api_server)
     whole = guard.client_ca.read_bytes()
     guard.client_ca.write_bytes(whole[:-40])
-    until(lambda: measured(guard, 'migration_guard_file_taken_up{file="client CA"}') == 0)
+    until(lambda: measured(guard, 'migration_guard_file_taken_up{file="client-ca"}') == 0)
 
     assert guard.ask("/validate").status == 200
     page = guard.operations("/readyz?verbose")
     assert page.status == 200
-    assert "client CA: ready" in page.text
+    assert "client-ca: ready" in page.text
     assert "the old one holds" in page.text
     guard.client_ca.write_bytes(whole)
     until(lambda: "the old one holds" not in guard.operations("/readyz?verbose").text)

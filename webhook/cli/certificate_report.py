@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from webhook.serving.errors import StartError
 from webhook.serving.key_pair import (
@@ -21,6 +20,7 @@ from webhook.serving.key_pair import (
     read_authorities,
     read_file,
     read_pair,
+    trust,
     valid_until,
 )
 from webhook.serving.tls import server_context
@@ -152,10 +152,8 @@ def _fault(pair: KeyPair, authorities: Sequence[x509.Certificate], name: str | N
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = name is not None
     client.hostname_checks_common_name = False
-    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
-    client.load_verify_locations(
-        cadata=b"".join(certificate.public_bytes(Encoding.DER) for certificate in authorities)
-    )
+    client.verify_flags |= _NO_CHECK_TIME
+    trust(client, authorities)
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     asking = client.wrap_bio(to_client, to_server, server_hostname=name)
     answering = server_context(pair).wrap_bio(to_server, to_client, server_side=True)

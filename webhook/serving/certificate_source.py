@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from webhook.serving.errors import StartError
@@ -17,7 +17,6 @@ from webhook.serving.last_good import LastGood
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from cryptography import x509
 
@@ -34,10 +33,12 @@ class Health(NamedTuple):
 
     Attributes:
         ready: Whether clients can accept it as far as time goes.
+        ends: When it ends, or a CA above it if that is sooner.
         detail: Until when, and what to know about it.
     """
 
     ready: bool
+    ends: datetime
     detail: str
 
 
@@ -124,7 +125,7 @@ class FileCertificates:
         else:
             state = f"valid until {moment(ends)}"
         parts = [state, *(f"warning: {warning}" for warning in self._warnings(now))]
-        return Health(begins <= now < ends, "; ".join(parts))
+        return Health(begins <= now < ends, ends, "; ".join(parts))
 
     def next_change(self) -> datetime | None:
         """Return when it begins, needs a warning, or ends: the next of these."""

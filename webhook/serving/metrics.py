@@ -122,7 +122,7 @@ class Metrics:
         )
         self._certificate = Gauge(
             "migration_guard_certificate_not_after_seconds",
-            "When the certificate that is served ends, as Unix time.",
+            "When the certificate that is served ends, or its CA if sooner, as Unix time.",
             registry=self._registry,
         )
         self._clients = Counter(

@@ -6,6 +6,7 @@ import ssl
 import threading
 from typing import TYPE_CHECKING
 
+from webhook.serving.failures import log_failure
 from webhook.serving.tls import server_context
 from webhook.serving.watching import SECONDS
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from webhook.serving.readiness import Readiness
 
 PART = "certificate"
-CLIENTS_PART = "client CA"
+CLIENTS_PART = "client-ca"
 """Their names on the readiness board and in the metrics."""
 
 
@@ -117,7 +118,11 @@ class ServedCertificate:
         pause = threading.Event()
         while True:
             pause.wait(SECONDS)
-            self.look()
+            try:
+                self.look()
+            except Exception as error:
+                # The thread must outlive what nobody has thought of; the old context goes on.
+                log_failure("the certificate could not be looked at", error)
 
     def _context(self) -> ssl.SSLContext:
         clients = self._clients.authorities() if self._clients is not None else ()
@@ -128,7 +133,7 @@ class ServedCertificate:
         health = self._source.health()
         self._readiness.report(PART, health.ready, health.detail)
         self._metrics.note_file(PART, taken_up=self._source.trouble() is None)
-        self._metrics.note_certificate(self._source.certificate().leaf.not_valid_after_utc)
+        self._metrics.note_certificate(health.ends)
         if self._clients is not None:
             self._readiness.report(CLIENTS_PART, True, self._clients.detail())
             self._metrics.note_file(CLIENTS_PART, taken_up=self._clients.trouble() is None)

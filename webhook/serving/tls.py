@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives import serialization
+from webhook.serving.key_pair import trust
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,11 +45,5 @@ def server_context(
     pair.load_into(context)
     if client_authorities:
         context.verify_mode = ssl.CERT_OPTIONAL
-        # As in Go: a CA that is trusted needs no issuer that is trusted too.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        context.load_verify_locations(cadata=b"".join(map(_der, client_authorities)))
+        trust(context, client_authorities)
     return context
-
-
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.DER)

@@ -306,11 +306,11 @@ def _authority_before(files: CertificateFiles, now: datetime) -> bytes:
 def _shown(path: Path, now: datetime) -> dict[str, Any]:
     from webhook.cli.certificate_report import describe
     from webhook.serving.errors import StartError
-    from webhook.serving.key_pair import count_keys, parse_certificates, read_file
+    from webhook.serving.key_pair import LARGEST_FILE, count_keys, parse_certificates, read_file
 
     try:
         if str(path) == STANDARD_INPUT:
-            where, content = "standard input", sys.stdin.buffer.read()
+            where, content = "standard input", sys.stdin.buffer.read(LARGEST_FILE)
         else:
             where, content = str(path), read_file(path, "certificate")
         keys = count_keys(content)
