@@ -10,7 +10,7 @@ INPUTS ?= 100000
 # The only tool whose folder cannot be set in pyproject.toml.
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help setup demo serve test lint fuzz bench lock clean
+.PHONY: help setup demo serve test torture lint fuzz bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ test: setup lint ## all checks, then all tests; options of pytest: ARGS="-k affi
 
 fuzz: setup ## 100,000 damaged reviews, new ones every time; fewer: INPUTS=2000
 	@FUZZ_INPUTS=$(INPUTS) $(BIN)/python -m pytest -q -k "fuzz" tests/server $(ARGS)
+
+torture: setup ## kill a server under load 200 times; every refusal told must be in the audit
+	@AUDIT_KILLS=200 $(BIN)/python -m pytest -q tests/audit/test_served_audit.py $(ARGS)
 
 bench: setup ## run every benchmark in bench/
 	@set -e; for file in bench/*.py; do \

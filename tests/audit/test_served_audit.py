@@ -18,7 +18,7 @@ from webhook.audit.database import database_url, engine_of
 from webhook.cli.audit_options import DATABASE_VARIABLE
 
 KILLS = int(os.environ.get("AUDIT_KILLS", "4"))
-"""`make audit-torture` kills 200 times."""
+"""`make torture` kills 200 times."""
 CLIENTS = 6
 
 

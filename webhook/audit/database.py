@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 VERSION_TABLE = "audit_version"
+VERSION = "0002"
+"""The newest step in ``migrations/versions``: the schema that this program reads and writes."""
 SQLITE_FILE = "audit.sqlite"
 LONGEST_ERROR = 300
 
@@ -98,7 +100,7 @@ def _sqlite(url: URL, *, read_only: bool) -> Engine:
     return engine
 
 
-def migrate(engine: Engine, revision: str = "head") -> None:
+def migrate(engine: Engine, revision: str = VERSION) -> None:
     """Bring the schema up to date, from nothing or from an older one; several may try at once.
 
     Raises:

@@ -107,6 +107,19 @@ def _is_torn(rest: bytes) -> bool:
     return length <= LARGEST_PAYLOAD and HEAD.size + length > len(rest)
 
 
+def all_frames(path: Path) -> Iterator[Frame]:
+    """Yield each whole record of a file that a server may be writing.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    content = path.read_bytes()
+    at = 0
+    for sequence, length in _whole(content):
+        yield Frame(sequence, content[at + HEAD.size : at + length])
+        at += length
+
+
 def frames(path: Path, start: int, end: int) -> Iterator[tuple[Frame, int]]:
     """Yield each record between two offsets of a file, and the offset behind it.
 

@@ -6,6 +6,7 @@ one: the event loop never waits for the disk, and many refusals cost one sync.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -20,11 +21,13 @@ from typing import TYPE_CHECKING
 
 from webhook.audit.errors import AuditError
 from webhook.audit.importance import Importance
-from webhook.audit.lanes import Lanes
+from webhook.audit.lanes import SUFFIX, Lanes
 from webhook.audit.loss import Loss, Reason
+from webhook.audit.record import Record, decode
+from webhook.audit.segments import all_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from webhook.audit.segments import Frame
@@ -266,6 +269,32 @@ class Spool:
             self._lost[loss.reason] += 1
             self._lost_at = time.time()
         self._on_loss(loss)
+
+
+def waiting_records(folder: Path, decision: str) -> Iterator[tuple[str, int, Record]]:
+    """Yield what a spool holds of a decision; a server may be using it meanwhile.
+
+    Yields:
+        The spool's name, the record's sequence number, and the record.
+
+    Raises:
+        AuditError: The folder cannot be read.
+    """
+    sought = decision.encode()
+    if not (folder / _REPLICA).is_file():
+        return
+    try:
+        name = (folder / _REPLICA).read_text(encoding="ascii", errors="replace").strip()
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
+            with contextlib.suppress(FileNotFoundError):
+                for frame in all_frames(path):
+                    if sought not in frame.payload:
+                        continue
+                    record = decode(frame.payload)
+                    if record.decision == decision:
+                        yield name, frame.sequence, record
+    except (OSError, ValueError) as error:
+        raise AuditError(f"{folder}: the spool cannot be read: {error}") from error
 
 
 def _locked(folder: Path) -> int:

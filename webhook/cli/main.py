@@ -16,6 +16,7 @@ import argcomplete
 
 from webhook.audit.errors import AuditError
 from webhook.cli.commands import (
+    audit,
     baseline,
     candidates,
     certs,
@@ -35,7 +36,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PLUGIN = "kubectl-migration_guard"
-COMMANDS = (review, candidates, forecast, baseline, serve, check_config, certs, schema, completion)
+COMMANDS = (
+    review,
+    candidates,
+    forecast,
+    baseline,
+    serve,
+    check_config,
+    audit,
+    certs,
+    schema,
+    completion,
+)
 EPILOG = """\
 exit status:
   0  all allowed; somewhere to go; nothing stuck

@@ -23,6 +23,9 @@ OUTPUTS = (
     "certs-issue",
     "certs-show",
     "certs-verify",
+    "audit-list",
+    "audit-show",
+    "audit-stats",
 )
 CONFIGURATION = "configuration"
 

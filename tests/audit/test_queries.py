@@ -1,0 +1,175 @@
+"""What is asked of the database is found, from indexes."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from tests.audit.recorded import NOON, an_id, change, refusal
+from webhook.audit import database
+from webhook.audit.database import VERSION, engine_of, migrate, sqlite_url
+from webhook.audit.errors import AuditError
+from webhook.audit.queries import Cursor, Filter, Reader
+from webhook.audit.segments import Frame
+from webhook.audit.store import DAY, GAP, Store
+from webhook.review.decision import Outcome
+
+HOSTILE = "\x1b[2J\x00'; DROP TABLE audit_record; --\u202e%_!\\\""
+EVACUATION = "system:serviceaccount:kubevirt:kubevirt-controller"
+
+
+@pytest.fixture
+def reader(engine, url):
+    """Six records, each a minute after the one before."""
+    records = [
+        refusal(vm="shop/web", user="anna", source="node-a"),
+        refusal(vm="shop/db", user="bert", source="node-b", chosen_node="node-a"),
+        refusal(vm="lab/web", namespace="lab", user="anna", source="node-c"),
+        refusal(outcome=Outcome.WARNED, allowed=True, rule="no-room-now", user="anna"),
+        change(user=HOSTILE, message='Émigré 100% \\ "quoted"'),
+        refusal(user="carla", override_reason="planned maintenance"),
+    ]
+    store = Store(engine)
+    for number, record in enumerate(records):
+        timed = refusal(**{**_fields(record), "time": NOON + number * 60_000_000})
+        store.write("r1", [Frame(number + 1, timed.encode())])
+    made = Reader(url)
+    yield made
+    made.close()
+
+
+def _fields(record) -> dict:
+    return {name: getattr(record, name) for name in type(record).__slots__}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "users"),
+    [
+        (Filter(), ["carla", HOSTILE, "anna", "anna", "bert", "anna"]),
+        (Filter(outcomes=("warned", "changed")), [HOSTILE, "anna"]),
+        (Filter(rule="no-room-now"), ["anna"]),
+        (Filter(namespace="lab"), ["anna"]),
+        (Filter(vm="shop/db"), ["bert"]),
+        (Filter(user=HOSTILE), [HOSTILE]),
+        (Filter(user="nobody' OR '1'='1"), []),
+        (Filter(node="node-a", outcomes=("refused",)), ["carla", "bert", "anna"]),
+        (Filter(since=NOON + 180_000_000), ["carla", HOSTILE, "anna"]),
+        (Filter(until=NOON + 60_000_000), ["bert", "anna"]),
+        (Filter(text="planned"), ["carla"]),
+        (Filter(text='100% \\ "QUOTED"'), [HOSTILE]),
+        (Filter(text="1_0%"), []),
+        (Filter(text="drop table audit_record"), [HOSTILE]),
+        (Filter(user="anna", since=NOON + 1, until=NOON + 150_000_000), ["anna"]),
+    ],
+)
+def test_a_list_holds_what_meets_the_filter_newest_first(reader, wanted, users) -> None:
+    assert [found.document["user"] for found in reader.page(wanted, 50)] == users
+    assert [found.document["user"] for found in reader.all(wanted)] == users
+
+
+def test_pages_follow_each_other_without_gap_or_overlap(reader) -> None:
+    pages, after = [], None
+    while page := reader.page(Filter(), 2, after):
+        pages.append(page)
+        after = Cursor.read(str(page[-1].cursor))
+    ids = [found.row_id for page in pages for found in page]
+    assert len(ids) == len(set(ids)) == 6
+    assert [len(page) for page in pages] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("text", ["", "1", "1.", ".1", "a.b", "1.1; DROP", "9" * 30 + ".1", "²."])
+def test_what_is_no_place_in_the_list_is_told(text) -> None:
+    with pytest.raises(ValueError, match="is no place in the list"):
+        Cursor.read(text)
+
+
+def test_a_record_repeated_for_hours_counts_for_all_of_them(engine, url) -> None:
+    store = Store(engine)
+    for hour in range(20):
+        store.write("r1", [Frame(hour + 1, refusal(time=NOON + hour * GAP).encode())])
+    reader = Reader(url)
+    middle = NOON + 10 * GAP
+    (found,) = reader.page(Filter(since=middle, until=middle + 1), 50)
+    assert found.count == 20
+    reader.close()
+
+
+def test_news_are_new_rows_and_repetitions(reader, engine) -> None:
+    seen = reader.newest()
+    assert reader.news(Filter(), seen) == []
+    late = refusal(user="late", time=NOON - DAY)
+    bert = {"vm": "shop/db", "user": "bert", "source": "node-b", "chosen_node": "node-a"}
+    again = refusal(**bert, time=NOON + GAP)
+    Store(engine).write("r2", [Frame(1, late.encode()), Frame(2, again.encode())])
+    found = reader.news(Filter(), seen)
+    assert [(one.document["user"], one.count) for one in found] == [("late", 1), ("bert", 2)]
+
+
+def test_every_id_that_was_given_leads_to_its_record(reader, engine) -> None:
+    ids = [an_id() for _ in range(3)]
+    frames = [Frame(n, refusal(decision=one, user="x").encode()) for n, one in enumerate(ids, 1)]
+    Store(engine).write("r2", frames)
+    assert {reader.by_decision(one)[0].row_id for one in ids} == {
+        reader.by_decision(ids[0])[0].row_id
+    }
+    assert reader.by_decision(an_id()) == []
+
+
+def test_sums_name_what_was_decided_most(reader) -> None:
+    stats = reader.stats(NOON, NOON, 2)
+    assert (stats.since, stats.until) == ("2025-11-26", "2025-11-26")
+    assert [(s.value, s.decisions) for s in stats.rules] == [
+        ("incompatible-target", 4),
+        ("no-room-now", 1),
+    ]
+    assert [(s.value, s.decisions, s.outcomes) for s in stats.vms] == [
+        ("shop/web", 4, {"changed": 1, "refused": 2, "warned": 1}),
+        ("lab/web", 1, {"refused": 1}),
+    ]
+    assert stats.labels[0].value == "cpu-feature.node.kubevirt.io/avx512f"
+    assert reader.stats(NOON + DAY, None, 2).rules == ()
+    assert reader.stats(None, NOON - DAY, 2).rules == ()
+
+
+def test_nothing_can_be_written_through_a_reader(reader) -> None:
+    with reader._engine.connect() as connection, pytest.raises(sa.exc.DBAPIError):
+        connection.execute(sa.text("delete from audit_record"))
+
+
+def test_where_there_is_no_audit_that_is_said(tmp_path, url) -> None:
+    with pytest.raises(AuditError, match="there is no audit yet"):
+        Reader(sqlite_url(tmp_path / "elsewhere"))
+    engine = engine_of(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("create table other (id integer)"))
+    engine.dispose()
+    with pytest.raises(AuditError, match="holds no audit"):
+        Reader(url)
+
+
+def test_an_older_schema_is_not_read_wrongly(url) -> None:
+    engine = engine_of(url)
+    migrate(engine, "0001")
+    engine.dispose()
+    with pytest.raises(AuditError, match="has schema 0001, and this program reads"):
+        Reader(url)
+
+
+def test_a_database_that_cannot_be_reached_is_told_in_one_line(tmp_path) -> None:
+    url = database.database_url(f"postgresql://guard:hunter2@/audit?host={tmp_path}")
+    with pytest.raises(AuditError) as told:
+        Reader(url)
+    assert "cannot be read" in str(told.value)
+    assert "hunter2" not in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_the_newest_step_is_the_version_that_is_read() -> None:
+    config = Config()
+    config.set_main_option(
+        "script_location", str(database.__file__).replace("database.py", "migrations")
+    )
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_current_head() == VERSION

@@ -1,0 +1,238 @@
+"""audit: lists, one decision, exports and sums; hostile values do no harm in any of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.audit.recorded import NOON, an_id, change, refusal
+from tests.cli.conftest import Ran, Run
+from webhook.audit.database import engine_of, migrate, sqlite_url
+from webhook.audit.importance import Importance
+from webhook.audit.segments import Frame
+from webhook.audit.spool import Spool
+from webhook.audit.store import Store
+from webhook.cli.commands.schema import output_schema
+from webhook.review.decision import Outcome
+
+HOSTILE = "=cmd|' /C calc'!A0\x1b[2J\x07\u202egnp.exe\u2066\x00\r\n@SUM(1)"
+REFUSED = an_id()
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A folder with an audit of three records."""
+    engine = engine_of(sqlite_url(tmp_path))
+    migrate(engine)
+    records = [
+        refusal(decision=REFUSED),
+        refusal(time=NOON + 1),
+        change(time=NOON + 60_000_000, user=HOSTILE, vm="lab/db"),
+        refusal(
+            time=NOON + 120_000_000,
+            outcome=Outcome.OVERRIDDEN,
+            allowed=True,
+            user="anna",
+            overridden_by="anna",
+            override_reason=HOSTILE,
+        ),
+    ]
+    frames = [Frame(n, record.encode()) for n, record in enumerate(records, 1)]
+    Store(engine).write("guard-0", frames)
+    engine.dispose()
+    return tmp_path
+
+
+def test_a_list_is_a_table_newest_first(run: Run, kept: Path) -> None:
+    lines = run("audit", "list", "--audit-dir", kept).out.splitlines()
+    assert lines[0].split() == [
+        "LAST",
+        "COUNT",
+        "OUTCOME",
+        "RULE",
+        "WHAT",
+        "USER",
+        "WHY",
+        "DECISION",
+    ]
+    assert [line.split()[3] for line in lines[1:]] == ["overridden", "changed", "refused"]
+    assert lines[3].split()[:3] == ["2025-11-26", "12:00:00Z", "2"]
+
+
+def test_lists_and_decisions_and_sums_have_their_published_form(run: Run, kept: Path) -> None:
+    for name, words in (
+        ("audit-list", ("list",)),
+        ("audit-list", ("list", "--limit", "1")),
+        ("audit-show", ("show", REFUSED)),
+        ("audit-show", ("show", an_id())),
+        ("audit-stats", ("stats",)),
+        ("audit-stats", ("stats", "--since", "2025-01-01T00:00:00Z")),
+    ):
+        printed = run("audit", *words, "--audit-dir", kept, "-o", "json").json
+        jsonschema.validate(printed, output_schema(name))
+
+
+def test_pages_go_on_where_the_one_before_ended(run: Run, kept: Path) -> None:
+    outcomes: list[str] = []
+    after: tuple[str, ...] = ()
+    for _ in range(3):
+        page = run("audit", "list", "--audit-dir", kept, "--limit", 1, "-o", "json", *after).json
+        outcomes += [item["outcome"] for item in page["items"]]
+        after = ("--after", page["next"])
+    assert outcomes == ["overridden", "changed", "refused"]
+
+
+def test_filters_are_those_of_the_database(run: Run, kept: Path) -> None:
+    def outcomes(*words: str) -> list[str]:
+        listed = run("audit", "list", "--audit-dir", kept, "-o", "json", *words).json
+        return [item["outcome"] for item in listed["items"]]
+
+    assert outcomes("--outcome", "refused", "--outcome", "changed") == ["changed", "refused"]
+    assert outcomes("--vm", "db", "-n", "shop") == []
+    assert outcomes("--vm", "lab/db") == ["changed"]
+    assert outcomes("--user", "anna", "--node", "node-a") == ["overridden"]
+    assert outcomes("--until", "2025-11-26T12:00:30Z") == ["refused"]
+    assert outcomes("--text", "KUBEVIRT-EVACUATION", "--rule", "target-selectors") == ["changed"]
+
+
+def test_a_decision_is_told_in_words(run: Run, kept: Path) -> None:
+    told = run("audit", "show", REFUSED, "--audit-dir", kept).out
+    for text in (
+        "refused: CREATE VirtualMachineInstanceMigration shop/kubevirt-evacuation-…",
+        "2 times from 2025-11-26T12:00:00.000000Z to 2025-11-26T12:00:00.000001Z",
+        "started by: evacuation of node node-a",
+        "CPU model: host-model (default)",
+        "rule: incompatible-target (enforce) refused",
+        "node-b",
+        "cpu-feature (lasting, from source-cpu); lacks cpu-feature.node.kubevirt.io/avx512f",
+    ):
+        assert text in told
+
+
+def test_a_decision_that_nobody_knows_is_a_no(run: Run, kept: Path) -> None:
+    ran = run("audit", "show", an_id(), "--audit-dir", kept)
+    assert ran.status == 1
+    assert "may be older than what is kept" in ran.err
+
+
+def test_a_decision_is_found_while_it_still_waits_for_the_database(run: Run, kept: Path) -> None:
+    spool = Spool(kept)
+    spool.start()
+    record = refusal(user="waiting")
+    future = spool.keep(record.encode(), Importance.REFUSAL)
+    assert future is not None
+    assert future.result(20)
+    ran = run("audit", "show", record.decision, "--audit-dir", kept, "-o", "json")
+    jsonschema.validate(ran.json, output_schema("audit-show"))
+    assert ran.json["waiting"]
+    assert ran.json["items"][0]["user"] == "waiting"
+    assert "still waits" in run("audit", "show", record.decision, "--audit-dir", kept).out
+    spool.stop()
+    spool.close()
+
+
+def test_exports_are_exact(run: Run, kept: Path) -> None:
+    lines = run("audit", "export", "--audit-dir", kept).out.splitlines()
+    items = [json.loads(line) for line in lines]
+    assert [item["outcome"] for item in items] == ["overridden", "changed", "refused"]
+    assert items[0]["overrideReason"] == HOSTILE
+    assert items[1]["user"] == HOSTILE
+    assert all(line.isascii() for line in lines)
+    schema = output_schema("audit-list")
+    for item in items:
+        jsonschema.validate({"items": [item], "next": None}, schema)
+
+
+def _harmless(printed: str) -> bool:
+    return all(c.isprintable() or c == "\n" for c in printed)
+
+
+def test_hostile_values_do_nothing_to_a_terminal(run: Run, kept: Path) -> None:
+    def out(*words: str) -> Ran:
+        return run("audit", *words, "--audit-dir", kept)
+
+    decision = json.loads(run("audit", "export", "--audit-dir", kept).out.splitlines()[1])
+    for words in (
+        ("list",),
+        ("list", "-o", "csv"),
+        ("list", "-o", "jsonl"),
+        ("show", decision["decision"]),
+        ("export",),
+        ("export", "--csv"),
+        ("stats",),
+    ):
+        assert _harmless(out(*words).out), words
+    assert "\\x1b[2J" in out("show", decision["decision"]).out
+    assert "\\u202e" in out("show", decision["decision"]).out
+
+
+def test_no_cell_of_csv_is_a_formula(run: Run, kept: Path) -> None:
+    printed = run("audit", "export", "--csv", "--audit-dir", kept).out
+    table = list(csv.DictReader(io.StringIO(printed)))
+    assert len(table) == 3
+    cells = [cell for row in table for cell in row.values()]
+    assert not any(cell.lstrip().startswith(("=", "+", "-", "@")) for cell in cells)
+    assert table[1]["user"].startswith("'=cmd|' /C calc'!A0\\x1b[2J")
+
+
+def test_sums_name_the_label_that_blocks_most(run: Run, kept: Path) -> None:
+    sums = run("audit", "stats", "--audit-dir", kept, "-o", "json").json
+    assert sums["labels"] == [
+        {
+            "label": "cpu-feature.node.kubevirt.io/avx512f",
+            "decisions": 3,
+            "records": 2,
+            "outcomes": {"overridden": 1, "refused": 2},
+        }
+    ]
+    assert "avx512f" in run("audit", "stats", "--audit-dir", kept).out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("list",), "Name its folder with --audit-dir"),
+        (("list", "--audit-dir", "/nowhere"), "there is no audit yet"),
+        (("list", "--audit-database", "postgresql://u:hunter2@h/d"), "MIGRATION_GUARD_AUDIT"),
+        (("list", "--audit-database", "mysql://h/d"), 'names "mysql"'),
+        (("list", "--audit-dir", ".", "--after", "x"), "no audit yet"),
+    ],
+)
+def test_what_cannot_be_read_is_told(run: Run, words: tuple[str, ...], says: str) -> None:
+    ran = run("audit", *words)
+    assert ran.status == 2
+    assert says in ran.err
+    assert "hunter2" not in ran.err
+
+
+def test_a_place_that_is_none_and_a_form_without_end_are_told(run: Run, kept: Path) -> None:
+    ran = run("audit", "list", "--audit-dir", kept, "--after", "x")
+    assert (ran.status, "is no place in the list" in ran.err) == (2, True)
+    ran = run("audit", "list", "--audit-dir", kept, "-f", "-o", "json")
+    assert (ran.status, "use -o jsonl" in ran.err) == (2, True)
+
+
+def test_a_list_that_is_followed_prints_what_comes(kept: Path) -> None:
+    words = ["audit", "list", "--audit-dir", str(kept), "-f", "-o", "jsonl", "--limit", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "webhook.cli", *words], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["outcome"] == "overridden"
+        engine = engine_of(sqlite_url(kept))
+        Store(engine).write("guard-1", [Frame(1, refusal(user="new").encode())])
+        engine.dispose()
+        assert json.loads(process.stdout.readline())["user"] == "new"
+    finally:
+        process.terminate()
+        process.wait(20)
+        if process.stdout is not None:
+            process.stdout.close()
