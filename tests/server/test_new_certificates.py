@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tests.server.certificates import issued
 from tests.server.running import ask, measured, until
 from webhook.serving.certificates import development_certificate
 from webhook.serving.key_pair import read_pair
@@ -102,6 +103,22 @@ def test_a_file_without_a_certificate_keeps_the_old_one(guard, content, reason):
 
     assert served(guard) == before
     assert guard.operations("/readyz").status == 200
+
+
+def test_one_that_has_ended_at_the_start_is_served_but_not_ready(start_server, tmp_path):
+    old = issued(tmp_path / "old", "localhost", now=datetime(2020, 1, 1, tzinfo=UTC))
+    files = {"tls_cert": old.certificate, "tls_key": old.key, "tls_ca": old.authority}
+    server = start_server(**files)
+    assert server.operations("/readyz").status == 503
+    assert "certificate: not ready" in readiness(server)
+    assert "ended 2020-03-31" in readiness(server)
+    new = issued(tmp_path / "new", "localhost")
+    for name in ("certificate", "key", "authority"):
+        shutil.copy(getattr(new, name), getattr(old, name))
+    until(lambda: server.operations("/readyz").status == 200)
+
+    server.tls = ssl.create_default_context(cafile=new.authority)
+    assert server.ask("/validate").status == 200
 
 
 @pytest.mark.parametrize(("year", "reason"), [(2020, "ended 2020-"), (2200, "begins 2199-")])
