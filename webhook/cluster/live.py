@@ -26,9 +26,16 @@ if TYPE_CHECKING:
 LEAST_PAUSE = 0.02
 # And so many times what the last one took, so that it is never most of the work.
 PAUSE_OF_COST = 4.0
-# As long as not every kind is known, every decision is blind: a snapshot is of little use.
+# As long as not every kind was read, every decision is blind: a snapshot is of little use.
 PAUSE_UNTIL_SYNCED = 0.5
 TICK = 1.0
+
+
+class _Built(NamedTuple):
+    """A snapshot, and the kinds that were wholly read before it was made."""
+
+    snapshot: Snapshot
+    read: frozenset[FollowedKind]
 
 
 class _Aged(NamedTuple):
@@ -72,19 +79,18 @@ class LiveFacts:
         self._lock = threading.Lock()
         self._facts = Facts()
         self._changed = threading.Event()
+        self._synced = threading.Event()
         self._stopping = threading.Event()
         sharing, pacer = Sharing(), Pacer()
         self.kinds = tuple(
-            FollowedKind(
-                resource, self._facts, sharing, self._lock, self._changed.set, monotonic, clock
-            )
+            FollowedKind(resource, self._facts, sharing, self._lock, self._note, monotonic, clock)
             for resource in resources
         )
         self._reflectors = [
             Reflector(connection, kind.resource, kind, following, pacer) for kind in self.kinds
         ]
-        self._snapshot = self._facts.snapshot()
-        self._aged = _Aged(self._snapshot, (), self._snapshot)
+        self._built = _Built(self._facts.snapshot(), frozenset())
+        self._aged = _Aged(self._built.snapshot, (), self._built.snapshot)
         self._thread = threading.Thread(target=self._build, name="facts", daemon=True)
 
     def start(self) -> None:
@@ -97,13 +103,14 @@ class LiveFacts:
         """Ask all threads to end; those that wait for the API server do so until it speaks."""
         self._stopping.set()
         self._changed.set()
+        self._synced.set()
         for reflector in self._reflectors:
             reflector.stop()
 
     @property
     def synced(self) -> bool:
-        """Whether every kind that decisions rest on was read at least once."""
-        return all(kind.synced for kind in self.kinds if kind.resource.needed)
+        """Whether the facts hold every kind that decisions rest on."""
+        return all(kind in self._built.read for kind in self.kinds if kind.resource.needed)
 
     @property
     def age(self) -> float:
@@ -112,34 +119,50 @@ class LiveFacts:
 
     def snapshot(self) -> Snapshot:
         """Return the facts of this moment, with the kinds that are missing or too old."""
-        snapshot, aged = self._snapshot, self._aged
-        stale = self.stale()
+        built, aged = self._built, self._aged
+        stale = self._stale(built)
         if not stale:
-            return snapshot
-        if aged.of is not snapshot or aged.stale != stale:
-            aged = self._aged = _Aged(snapshot, stale, replace(snapshot, stale=stale))
+            return built.snapshot
+        if aged.of is not built.snapshot or aged.stale != stale:
+            marked = replace(built.snapshot, stale=stale)
+            aged = self._aged = _Aged(built.snapshot, stale, marked)
         return aged.snapshot
 
     def stale(self) -> tuple[str, ...]:
         """Name the kinds that were never read, or of which too long nothing was heard."""
+        return self._stale(self._built)
+
+    def _stale(self, built: _Built) -> tuple[str, ...]:
         limit = self._following().stale_after
         return tuple(
             kind.resource.name
             for kind in self.kinds
-            if kind.resource.needed and not kind.age <= limit
+            if kind.resource.needed and (kind not in built.read or kind.age > limit)
         )
+
+    def _note(self) -> None:
+        """Take up that facts or the state of a kind have changed."""
+        self._changed.set()
+        if not self._synced.is_set() and self._all_read():
+            self._synced.set()
+
+    def _all_read(self) -> bool:
+        return all(kind.synced for kind in self.kinds if kind.resource.needed)
 
     def _build(self) -> None:
         while not self._stopping.is_set():
             began = time.perf_counter()
             self._changed.clear()
             with self._lock:
+                # Before the snapshot is made: what is read meanwhile may not be in it.
+                read = frozenset(kind for kind in self.kinds if kind.synced)
                 self._settle()
-                self._snapshot = self._facts.snapshot()
+                self._built = _Built(self._facts.snapshot(), read)
             self._told(self)
             took = time.perf_counter() - began
-            pause = max(LEAST_PAUSE, took * PAUSE_OF_COST)
-            self._stopping.wait(pause if self.synced else max(pause, PAUSE_UNTIL_SYNCED))
+            if not self._synced.wait(PAUSE_UNTIL_SYNCED):
+                continue
+            self._stopping.wait(max(LEAST_PAUSE, took * PAUSE_OF_COST))
             self._changed.wait(TICK)
 
     def _settle(self) -> None:

@@ -38,7 +38,7 @@ HEALTHY = 10.0
 # Failures in a row after which a watch is not resumed, but the kind read anew.
 RESUMED = 3
 LONGEST_LINE = 32 * 1024 * 1024
-SHORTEST_WATCH = 5.0
+SHORTEST_WATCH = 1.0
 # Beyond the end that the server was told, until its silence counts as broken.
 GRACE = 5.0
 _NO_STREAMING = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
