@@ -10,7 +10,7 @@ INPUTS ?= 100000
 # The only tool whose folder cannot be set in pyproject.toml.
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help setup demo serve test torture lint fuzz bench lock clean
+.PHONY: help setup demo serve test testbed torture lint fuzz bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -34,7 +34,10 @@ lint: setup ## style, types and the order of the layers
 	@echo "lint-imports: the order of the layers"
 	@$(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
 
-test: setup lint ## all checks, then all tests; options of pytest: ARGS="-k affinity"
+testbed: setup ## build the programs of the test bed, once (docs/testing.md)
+	@$(BIN)/python -m tests.testbed.bed.build
+
+test: setup lint testbed ## all checks, then all tests; options of pytest: ARGS="-k affinity"
 	@$(BIN)/python -m pytest -q $(ARGS)
 
 fuzz: setup ## 100,000 damaged reviews, new ones every time; fewer: INPUTS=2000
