@@ -12,7 +12,7 @@ from webhook.cli.printing import Styled
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from webhook.audit.queries import Found, Stats, Sum
+    from webhook.audit.queries import Found, Stats
     from webhook.cli.printing import Screen
 
 HEADERS = ("LAST", "COUNT", "OUTCOME", "RULE", "WHAT", "USER", "WHY", "DECISION")
@@ -214,26 +214,6 @@ def _print_part(screen: Screen, part: Mapping[str, Any]) -> None:
         if obstacle["detail"]:
             told.append(obstacle["detail"])
         screen.line(visible("; ".join(told)), indent=6)
-
-
-def stats_json(stats: Stats) -> dict[str, Any]:
-    """Return sums as ``schema audit-stats`` describes them."""
-    return {
-        "since": stats.since or None,
-        "until": stats.until or None,
-        "rules": [_sum_json(one, "rule") for one in stats.rules],
-        "vms": [_sum_json(one, "vm") for one in stats.vms],
-        "labels": [_sum_json(one, "label") for one in stats.labels],
-    }
-
-
-def _sum_json(one: Sum, name: str) -> dict[str, Any]:
-    return {
-        name: one.value,
-        "decisions": one.decisions,
-        "records": one.records,
-        "outcomes": dict(one.outcomes),
-    }
 
 
 def print_stats(screen: Screen, stats: Stats) -> None:

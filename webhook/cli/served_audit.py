@@ -10,13 +10,16 @@ from webhook.audit.event_recorder import EventRecorder
 from webhook.audit.recording import is_kept, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
+
+    from flask import Blueprint
 
     from webhook.audit.keeper import Audit, AuditSettings
     from webhook.cli.decision_log import DecisionLog
     from webhook.cluster.connection import Connection
     from webhook.review.admission import Review
     from webhook.review.decision import Circumstances, Decision
+    from webhook.serving.audit_api import AuditApi
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
 
@@ -45,6 +48,7 @@ class ServedAudit:
             StartError: Its folder cannot be used.
         """
         self._audit: Audit | None = None
+        self._api: AuditApi | None = None
         self._events: EventRecorder | None = None
         if events_to is not None:
             self._events = EventRecorder(events_to, gethostname(), metrics.count_dropped_event)
@@ -54,6 +58,7 @@ class ServedAudit:
         # Only who keeps an audit pays for importing SQLAlchemy.
         from webhook.audit.errors import AuditError
         from webhook.audit.keeper import Audit
+        from webhook.serving.audit_api import AuditApi
         from webhook.serving.audit_metrics import AuditCollector
         from webhook.serving.errors import StartError
 
@@ -65,6 +70,7 @@ class ServedAudit:
         except AuditError as error:
             raise StartError(str(error)) from error
         metrics.add(AuditCollector(self._audit.status))
+        self._api = AuditApi(settings.url, settings.folder)
 
     def start(self) -> None:
         """Begin to write and to ship."""
@@ -79,6 +85,12 @@ class ServedAudit:
             self._events.stop()
         if self._audit is not None:
             self._audit.stop()
+        if self._api is not None:
+            self._api.close()
+
+    def pages(self) -> Sequence[Blueprint]:
+        """Return what reads the audit on the operations port."""
+        return (self._api.blueprint(),) if self._api is not None else ()
 
     def keep(
         self, review: Review, decision: Decision, circumstances: Circumstances

@@ -15,6 +15,9 @@ from webhook.serving.failures import log_failure
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
+
+    from flask import Blueprint
 
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
@@ -24,9 +27,13 @@ _LARGEST_BODY = 64 * 1024
 _STOP_SECONDS = 2
 
 
-def operations_application(readiness: Readiness, metrics: Metrics) -> Flask:
-    """Return the application that serves ``/livez``, ``/readyz`` and ``/metrics``."""
+def operations_application(
+    readiness: Readiness, metrics: Metrics, pages: Sequence[Blueprint] = ()
+) -> Flask:
+    """Return the application that serves ``/livez``, ``/readyz``, ``/metrics`` and more pages."""
     application = Flask(__name__, static_folder=None)
+    for blueprint in pages:
+        application.register_blueprint(blueprint)
 
     @application.get("/livez")
     def livez() -> Response:
@@ -78,6 +85,8 @@ class OperationsServer:
             sockets=[listener],
             threads=_THREADS,
             ident=None,
+            # waitress would take away what tells that a proxy speaks for somebody (audit_api.py).
+            clear_untrusted_proxy_headers=False,
             max_request_body_size=_LARGEST_BODY,
         )
         # A daemon: a request that hangs here must not keep the process from ending.

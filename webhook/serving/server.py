@@ -32,7 +32,9 @@ from webhook.serving.worker import ANSWER_SECONDS, ReviewWorker, SingleWorkerArb
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from flask import Blueprint
 
     from webhook.serving.asgi import Answering
     from webhook.serving.clients import PeerCertificate
@@ -102,12 +104,14 @@ class Parts:
 
     Attributes:
         close: Called when the worker ends, after the last answer.
+        pages: More for the operations port.
     """
 
     answer: Answering
     readiness: Readiness
     metrics: Metrics
     close: Callable[[], None] = lambda: None
+    pages: Sequence[Blueprint] = ()
 
 
 def serve(settings: ServerSettings, build: Callable[[], Parts]) -> int:
@@ -224,7 +228,8 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         certificate.report_to(parts.readiness, parts.metrics)
         certificate.watch()
         self._operations = OperationsServer(
-            operations_application(parts.readiness, parts.metrics), self._operations_socket
+            operations_application(parts.readiness, parts.metrics, parts.pages),
+            self._operations_socket,
         )
         self._operations.start()
         return AdmissionApplication(parts.answer, parts.metrics)

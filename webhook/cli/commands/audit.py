@@ -7,8 +7,9 @@ import json
 import sys
 import threading
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from webhook.audit.answers import decision_json, list_json, stats_json
 from webhook.audit.record import microseconds
 from webhook.cli.audit_options import add_audit_place, audit_database
 from webhook.cli.audit_report import (
@@ -18,7 +19,6 @@ from webhook.cli.audit_report import (
     print_decision,
     print_stats,
     rows,
-    stats_json,
 )
 from webhook.cli.errors import CommandError
 from webhook.cli.exit_status import ALL_WELL, SAYS_NO
@@ -28,7 +28,7 @@ from webhook.policy.rules import Rule
 from webhook.review.decision import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from webhook.audit.queries import Cursor, Filter, Found, Reader
@@ -190,12 +190,15 @@ def list_records(args: argparse.Namespace) -> int:
     form: ListForm = args.output
     if args.follow and form in (ListForm.JSON, ListForm.YAML):
         raise CommandError(f"-f prints line by line: with it -o {form} has no end; use -o jsonl")
+    from webhook.audit.queries import MOST_ON_A_PAGE
+
+    limit = min(args.limit, MOST_ON_A_PAGE)
     reader = _reader(args)
     try:
         # Before the first page, so that nothing that comes meanwhile is missed.
         seen = reader.newest()
-        page = reader.page(wanted, args.limit, _after(args.after))
-        _print_page(form, page, more=len(page) == args.limit, follows=args.follow)
+        page = reader.page(wanted, limit, _after(args.after))
+        _print_page(form, page, limit, follows=args.follow)
         if args.follow:
             _follow(reader, wanted, seen, form)
     finally:
@@ -203,7 +206,7 @@ def list_records(args: argparse.Namespace) -> int:
     return ALL_WELL
 
 
-def _print_page(form: ListForm, page: Sequence[Found], *, more: bool, follows: bool) -> None:
+def _print_page(form: ListForm, page: Sequence[Found], limit: int, *, follows: bool) -> None:
     if form is ListForm.CSV:
         _write(csv_lines(reversed(page) if follows else page))
         return
@@ -211,8 +214,8 @@ def _print_page(form: ListForm, page: Sequence[Found], *, more: bool, follows: b
         for found in reversed(page) if follows else page:
             _print_line(form, found)
         return
-    behind = str(page[-1].cursor) if more and page else None
-    value = {"items": [found.to_json() for found in page], "next": behind}
+    value = list_json(page, limit)
+    behind = value["next"]
 
     def table(screen: Screen) -> None:
         screen.table(HEADERS, rows(page))
@@ -253,31 +256,15 @@ def show(args: argparse.Namespace) -> int:
     """Tell all about one decision."""
     reader = _reader(args)
     try:
-        items: list[Mapping[str, Any]] = [f.to_json() for f in reader.by_decision(args.decision)]
+        value = decision_json(reader, args.audit_dir, args.decision)
     finally:
         reader.close()
-    waiting = False
-    if not items and args.audit_dir is not None:
-        from webhook.audit.spool import waiting_records
-
-        items = [
-            {
-                "firstTime": record.to_json()["time"],
-                "lastTime": record.to_json()["time"],
-                "count": 1,
-                "replica": replica,
-                "sequence": sequence,
-                **record.to_json(),
-            }
-            for replica, sequence, record in waiting_records(args.audit_dir, args.decision)
-        ]
-        waiting = bool(items)
+    items = value["items"]
     if not items:
         say(f"no decision {args.decision} is in the audit; it may be older than what is kept")
-    value = {"decision": args.decision, "waiting": waiting, "items": items}
 
     def words(screen: Screen) -> None:
-        print_decision(screen, items, waiting=waiting)
+        print_decision(screen, items, waiting=value["waiting"])
 
     emit(args.output, value, words)
     return ALL_WELL if items else SAYS_NO

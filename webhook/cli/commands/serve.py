@@ -221,7 +221,7 @@ def build(
     configuration.watch()
     source.watch()
     kept.start()
-    return Parts(answerer.answer, readiness, metrics, kept.stop)
+    return Parts(answerer.answer, readiness, metrics, kept.stop, kept.pages())
 
 
 class _Source(Protocol):

@@ -1,0 +1,82 @@
+"""What is asked of the audit, in JSON: as the command prints it, and as the API answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from webhook.audit.spool import waiting_records
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from webhook.audit.queries import Cursor, Filter, Found, Reader, Stats, Sum
+    from webhook.audit.record import Record
+
+
+def place_behind(page: Sequence[Found], limit: int) -> Cursor | None:
+    """Return where the list goes on behind a page, None where it has ended."""
+    return page[-1].cursor if page and len(page) >= limit else None
+
+
+def list_json(page: Sequence[Found], limit: int) -> dict[str, Any]:
+    """Return a page of a list as ``schema audit-list`` describes it."""
+    behind = place_behind(page, limit)
+    return {
+        "items": [found.to_json() for found in page],
+        "next": str(behind) if behind is not None else None,
+    }
+
+
+def listed(reader: Reader, wanted: Filter, limit: int, after: Cursor | None) -> dict[str, Any]:
+    """Return a page of a list, read now.
+
+    Raises:
+        AuditError: The database cannot be read.
+    """
+    return list_json(reader.page(wanted, limit, after), limit)
+
+
+def decision_json(reader: Reader, folder: Path | None, decision: str) -> dict[str, Any]:
+    """Return all that is known of a decision as ``schema audit-show`` describes it.
+
+    Args:
+        reader: The database.
+        folder: A spool, where it may still wait for the database; None for none.
+        decision: The decision id.
+
+    Raises:
+        AuditError: The database or the spool cannot be read.
+    """
+    items = [found.to_json() for found in reader.by_decision(decision)]
+    waiting = False
+    if not items and folder is not None:
+        items = [_waiting(*found) for found in waiting_records(folder, decision)]
+        waiting = bool(items)
+    return {"decision": decision, "waiting": waiting, "items": items}
+
+
+def _waiting(replica: str, sequence: int, record: Record) -> dict[str, Any]:
+    document = record.to_json()
+    times = {"firstTime": document["time"], "lastTime": document["time"]}
+    return {**times, "count": 1, "replica": replica, "sequence": sequence, **document}
+
+
+def stats_json(stats: Stats) -> dict[str, Any]:
+    """Return sums as ``schema audit-stats`` describes them."""
+    return {
+        "since": stats.since or None,
+        "until": stats.until or None,
+        "rules": [_sum(one, "rule") for one in stats.rules],
+        "vms": [_sum(one, "vm") for one in stats.vms],
+        "labels": [_sum(one, "label") for one in stats.labels],
+    }
+
+
+def _sum(one: Sum, name: str) -> dict[str, Any]:
+    return {
+        name: one.value,
+        "decisions": one.decisions,
+        "records": one.records,
+        "outcomes": dict(one.outcomes),
+    }
