@@ -135,6 +135,18 @@ def test_it_runs_what_was_installed(image, server):
     assert ran.stdout.startswith(str(image.packages))
 
 
+def test_every_file_of_the_package_is_installed(image):
+    def files(folder):
+        found = (folder / "webhook").rglob("*")
+        return {
+            str(path.relative_to(folder))
+            for path in found
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+
+    assert files(image.packages) == files(CHECKOUT)
+
+
 def test_it_answers_a_review(image, server):
     tls = ssl.create_default_context(cafile=image.certificate.authority)
     request = urllib.request.Request(
