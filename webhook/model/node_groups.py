@@ -7,7 +7,7 @@ is asked node by node, and only when a demand speaks of it.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -159,7 +159,7 @@ class NodeGroups:
             the same labels of KubeVirt, and has only those.
         sites: Likewise, each stands for all groups that have the same other labels, and the same
             taints and state.
-        settles: Whether labels of any node may still come.
+        settles: Whether labels of any node may still come, or might at some earlier time.
         memory: What :mod:`webhook.model.placement` has found out already about these nodes; it
             changes the time that an answer takes and never the answer.
     """
@@ -167,6 +167,7 @@ class NodeGroups:
     __slots__ = (
         "_free",
         "_group_of",
+        "_moments",
         "_places",
         "_rooms",
         "_rooms_before",
@@ -214,7 +215,9 @@ class NodeGroups:
             for number, (key, nodes) in enumerate(members.items())
         )
         self.kinds: tuple[Node, ...] = tuple(Node("", dict(of_kind)) for of_kind in kinds)
-        self.settles = any(group.settling for group in self.groups)
+        moments = {group.representative.settling_until for group in self.groups}
+        self._moments = sorted(moment for moment in moments if moment is not None)
+        self.settles = bool(self._moments)
         firsts: dict[int, Node] = {}
         for group in self.groups:
             firsts.setdefault(group.site, group.representative)
@@ -259,6 +262,14 @@ class NodeGroups:
     def group_of(self, name: str) -> int | None:
         """Return the number of a node's group, None where there is no such node."""
         return self._group_of.get(name)
+
+    def settled(self, now: float | None) -> int:
+        """Return a number that is the same as long as the same groups count as settled.
+
+        Args:
+            now: Unix seconds; None where all count as settled.
+        """
+        return len(self._moments) if now is None else bisect_right(self._moments, now)
 
     def rooms(self, requests: Mapping[str, int]) -> Rooms:
         """Return which nodes have no room for requests."""

@@ -91,7 +91,7 @@ def obstacles(
             )
         )
     found.extend(_everywhere(requirements, now))
-    if _unsettled(node.settling_until, now):
+    if unsettled(node.settling_until, now):
         found = [o.passing() if o.code in _LABEL_CODES else o for o in found]
     if requirements.rolling_out:
         found = [o.passing() if _in_flux(o) else o for o in found]
@@ -100,7 +100,8 @@ def obstacles(
     return collect(found)
 
 
-def _unsettled(until: float | None, now: float | None) -> bool:
+def unsettled(until: float | None, now: float | None) -> bool:
+    """Tell whether labels may still come: before ``until``, in Unix seconds; None is settled."""
     return until is not None and now is not None and now < until
 
 
@@ -111,7 +112,7 @@ def _in_flux(obstacle: Obstacle) -> bool:
 
 
 def _everywhere(requirements: Requirements, now: float | None) -> Iterator[Obstacle]:
-    source_settles = _unsettled(requirements.source_settling_until, now)
+    source_settles = unsettled(requirements.source_settling_until, now)
     for obstacle in requirements.everywhere:
         yield obstacle.passing() if source_settles else obstacle
 

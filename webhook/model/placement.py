@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from webhook.model.obstacle import Code, Kind, Obstacle, Origin, collect, lasting
-from webhook.model.obstacles import PASSING_TAINTS, obstacles
+from webhook.model.obstacles import PASSING_TAINTS, obstacles, unsettled
 from webhook.model.part import At, Part, Without
 
 if TYPE_CHECKING:
@@ -143,10 +143,9 @@ def _bases(shared: Requirements, nodes: NodeGroups, under: Conditions) -> tuple[
     KubeVirt's labels are judged once for each kind of node, the rest for each group. The same
     demands come again and again, so what was found out is kept beside the nodes.
     """
-    settles = shared.source_settling_until is not None
-    if settles or nodes.settles:
-        return _judged(shared, nodes, under)
-    key = _key(shared, under)
+    # Whose labels may still come changes with the time, and nothing else does.
+    settles = unsettled(shared.source_settling_until, under.now)
+    key = _key(shared, under), nodes.settled(under.now), settles
     known = nodes.memory.get(key)
     if known is None:
         if len(nodes.memory) >= REMEMBERED:
@@ -217,12 +216,14 @@ class _Judge:
         self._known: dict[object, tuple[Obstacle, ...]] = {}
         rooms = nodes.rooms(own.requests)
         self.room = rooms.of_group
-        self.asked_each: Collection[int] = rooms.too_small
+        # Where a demand speaks of single nodes, and where the nodes settle one by one.
+        self._own_each: Collection[int] = rooms.too_small
         if own.selectors or own.affinity is not None or own.topologies:
-            self.asked_each = range(len(nodes.groups))
-        elif nodes.settles:
+            self._own_each = range(len(nodes.groups))
+        self.asked_each: Collection[int] = self._own_each
+        if nodes.settles:
             settling = (group.number for group in nodes.groups if group.settling)
-            self.asked_each = rooms.too_small.union(settling)
+            self.asked_each = {*self._own_each, *settling}
 
     def parted(
         self, group: NodeGroup, base: tuple[Obstacle, ...], *, with_room: bool
@@ -259,18 +260,29 @@ class _Judge:
             self._known[base, names] = known
         return known
 
+    def _settling(
+        self, group: NodeGroup, node: Node, bases: dict[bool, tuple[Obstacle, ...]]
+    ) -> tuple[Obstacle, ...]:
+        """Return what stands in the way on a node whose labels may still come, or no more."""
+        settles = unsettled(node.settling_until, self._under.now)
+        known = bases.get(settles)
+        if known is None:
+            settling = replace(group.representative, settling_until=node.settling_until)
+            known = bases[settles] = _of(self._shared, settling, self._under)
+        return known
+
     def _differing(
         self, group: NodeGroup, base: tuple[Obstacle, ...]
     ) -> dict[int, tuple[Obstacle, ...]]:
         own, under = self._own, self._under
         differs: dict[int, tuple[Obstacle, ...]] = {}
         if group.number in self.asked_each:
+            each = group.number in self._own_each
+            bases: dict[bool, tuple[Obstacle, ...]] = {}
             for position, node in enumerate(group.nodes):
-                here = base
-                if group.settling:
-                    settling = replace(group.representative, settling_until=node.settling_until)
-                    here = _of(self._shared, settling, under)
-                alone = obstacles(own, node, now=under.now)
+                here = self._settling(group, node, bases) if group.settling else base
+                single = each or node.name == own.source_node
+                alone = obstacles(own, node, now=under.now) if single else ()
                 found = collect((*here, *alone)) if alone else here
                 if found != base:
                     differs[position] = found
