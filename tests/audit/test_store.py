@@ -156,6 +156,7 @@ def test_sums_by_day_count_decisions_and_records(engine) -> None:
     sums = {
         (row["dimension"], row["value"]): (row["decisions"], row["records"])
         for row in rows(engine, schema.count)
+        if row["day"] == NOON // DAY
     }
     assert sums == {
         ("rule", "incompatible-target"): (8, 2),
@@ -183,7 +184,29 @@ def test_records_go_when_they_are_too_old_with_their_ids_and_sums(engine) -> Non
     assert keeping.apply(engine, Retention(seconds=5 * 86_400), now) == 0
     assert found(engine, old.decision) == []
     assert len(found(engine, new.decision)) == 1
-    assert {row["day"] for row in rows(engine, schema.count)} == {(NOON + 10 * DAY) // DAY}
+    sums = {(s["day"], s["dimension"]): s["decisions"] for s in rows(engine, schema.count)}
+    days = (schema.ALL_DAYS, (NOON + 10 * DAY) // DAY)
+    assert sums == {(day, what): 1 for day in days for what in ("rule", "vm", "label")}
+
+
+def test_replicas_that_drop_old_days_at_once_take_them_out_of_the_sums_once(engine) -> None:
+    records = [refusal(time=NOON + days * DAY) for days in range(20)]
+    Store(engine).write("r1", frames(*records))
+    now = NOON / MICROSECONDS + 20 * 86_400
+
+    def drop() -> None:
+        while keeping.apply(engine, Retention(seconds=9.9 * 86_400), now):
+            pass
+
+    threads = [threading.Thread(target=drop) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    sums = [s["decisions"] for s in rows(engine, schema.count) if s["day"] == schema.ALL_DAYS]
+    days = [s for s in rows(engine, schema.count) if s["day"] != schema.ALL_DAYS]
+    assert len(days) == 3 * 10
+    assert sums == [10, 10, 10]
 
 
 def test_the_oldest_records_go_when_there_are_too_many(engine, monkeypatch) -> None:
@@ -234,6 +257,7 @@ def test_an_older_database_is_brought_up_to_date_with_what_it_holds(url) -> None
     assert row["count"] == 4
     sums = {(s["dimension"], s["decisions"], s["records"]) for s in rows(engine, schema.count)}
     assert sums == {("rule", 4, 1), ("vm", 4, 1), ("label", 4, 1)}
+    assert {s["day"] for s in rows(engine, schema.count)} == {schema.ALL_DAYS, NOON // DAY}
     engine.dispose()
 
 

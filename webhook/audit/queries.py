@@ -14,7 +14,7 @@ from webhook.audit import schema
 from webhook.audit.database import VERSION, VERSION_TABLE, engine_of, why
 from webhook.audit.errors import AuditError
 from webhook.audit.record import rfc3339
-from webhook.audit.schema import key
+from webhook.audit.schema import ALL_DAYS, key
 from webhook.audit.store import DAY, LABEL, RULE, SPAN, VM
 
 if TYPE_CHECKING:
@@ -236,8 +236,11 @@ class Reader:
     ) -> tuple[Sum, ...]:
         table = schema.count.c
         where = [table.dimension == dimension, table.value != ""]
-        where += [table.day >= first] if first is not None else []
-        where += [table.day <= last] if last is not None else []
+        if first is None and last is None:
+            where.append(table.day == ALL_DAYS)
+        else:
+            where.append(table.day >= max(first or 0, 0))
+            where += [table.day <= last] if last is not None else []
         decisions = sa.func.sum(table.decisions)
         top = [
             row.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 BATCH = 2_000
 """Rows deleted in one transaction: others wait for no longer than that takes."""
 FREE_PAGES = 2_000
+_SUMS = (schema.count.c.decisions, schema.count.c.records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,59 @@ def apply(engine: Engine, retention: Retention, now: float) -> int:
             for column in (schema.decision.c.record_id, schema.record.c.id):
                 connection.execute(sa.delete(column.table).where(column.in_(ids)))
         else:
-            connection.execute(sa.delete(schema.count).where(schema.count.c.day < oldest // DAY))
+            _drop_days(connection, oldest // DAY)
     if not ids and engine.dialect.name == "sqlite":
         with engine.connect() as connection:
             connection.exec_driver_sql(f"PRAGMA incremental_vacuum({FREE_PAGES})")
             connection.exec_driver_sql("PRAGMA optimize")
     return len(ids)
+
+
+def _drop_days(connection: Connection, first_kept: int) -> None:
+    """Delete sums of days that are over, and take them out of the sum of all days."""
+    table = schema.count
+    fewer: Counter[tuple[str, str, str]] = Counter()
+    rows: Counter[tuple[str, str, str]] = Counter()
+    # What another replica deletes at the same time is returned to that one only.
+    gone = (
+        sa.delete(table)
+        .where(table.c.day < first_kept, table.c.day != schema.ALL_DAYS)
+        .returning(table.c.dimension, table.c.value, table.c.outcome, *_SUMS)
+    )
+    for dimension, value, outcome, decisions, records in connection.execute(gone):
+        fewer[dimension, value, outcome] += decisions
+        rows[dimension, value, outcome] += records
+    if not fewer:
+        return
+    of_all = (
+        sa.update(table)
+        .where(
+            table.c.dimension == sa.bindparam("of"),
+            table.c.day == schema.ALL_DAYS,
+            table.c.value == sa.bindparam("named"),
+            table.c.outcome == sa.bindparam("ended"),
+        )
+        .values(
+            decisions=table.c.decisions - sa.bindparam("fewer"),
+            records=table.c.records - sa.bindparam("rows"),
+        )
+    )
+    connection.execute(
+        of_all,
+        [
+            {
+                "of": where[0],
+                "named": where[1],
+                "ended": where[2],
+                "fewer": number,
+                "rows": rows[where],
+            }
+            for where, number in sorted(fewer.items())
+        ],
+    )
+    connection.execute(
+        sa.delete(table).where(table.c.day == schema.ALL_DAYS, table.c.decisions <= 0)
+    )
 
 
 def _old(connection: Connection, oldest: int) -> list[int]:

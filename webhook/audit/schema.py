@@ -11,6 +11,9 @@ from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Tab
 LONGEST_KEY = 256
 """Characters of a value that is searched by; the document holds all of it."""
 
+ALL_DAYS = -1
+"""Stands for a day in ``audit_count``: the sum of all days that are kept."""
+
 metadata = MetaData()
 _BIG = BigInteger().with_variant(Integer, "sqlite")
 

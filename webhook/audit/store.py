@@ -182,9 +182,10 @@ class _Counts:
         pairs = [(RULE, record.rule), (VM, record.subject)]
         pairs += ((LABEL, label) for label in record.missing)
         for dimension, value in {(d, key(v)) for d, v in pairs}:
-            where = (dimension, row.last_time // DAY, value, record.outcome.value)
-            self._decisions[where] += row.count
-            self._records[where] += new
+            for day in (schema.ALL_DAYS, row.last_time // DAY):
+                where = (dimension, day, value, record.outcome.value)
+                self._decisions[where] += row.count
+                self._records[where] += new
 
     def values(self) -> list[dict[str, Any]]:
         names = ("dimension", "day", "value", "outcome")

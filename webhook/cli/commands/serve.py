@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -215,7 +216,7 @@ def build(
         for result in decision.rules:
             metrics.count_decision(result.rule.value, result.mode.value, result.outcome.value)
         log.write(review, decision)
-        return kept.keep(review, decision, circumstances)
+        return kept.keep(review, decision, replace(circumstances, facts_age=source.age()))
 
     answerer = Answerer(source.snapshot, configuration.current, _clock, new_id, on_decision=keep)
     configuration.watch()
@@ -229,6 +230,9 @@ class _Source(Protocol):
 
     def snapshot(self) -> Snapshot:
         """Return the facts of this moment."""
+
+    def age(self) -> float | None:
+        """Return the seconds since the last sign of life; None for files."""
 
     def watch(self) -> None:
         """Begin to follow changes."""

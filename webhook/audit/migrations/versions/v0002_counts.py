@@ -12,6 +12,7 @@ revision = "0002"
 down_revision = "0001"
 
 _DAY = 86_400_000_000
+_ALL_DAYS = -1
 _BATCH = 1000
 
 
@@ -49,9 +50,10 @@ def upgrade() -> None:
             }
             pairs = [("rule", row.rule), ("vm", row.vm), *(("label", text) for text in labels)]
             for dimension, value in pairs:
-                where = (dimension, row.last_time // _DAY, value, row.outcome)
-                decisions[where] += repeats
-                records[where] += 1
+                for day in (_ALL_DAYS, row.last_time // _DAY):
+                    where = (dimension, day, value, row.outcome)
+                    decisions[where] += repeats
+                    records[where] += 1
     if decisions:
         names = ("dimension", "day", "value", "outcome")
         values = [
