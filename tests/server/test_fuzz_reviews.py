@@ -62,7 +62,7 @@ class Guard:
         self.log = io.StringIO()
         with redirect_stderr(self.log):
             self.parts = build(None, FactsPlace((inventory,)))
-        self.application = AdmissionApplication(self.parts.answer, self.parts.metrics)
+        self.application = AdmissionApplication(self.parts.answer, self.parts.metrics, 1)
         self.runner = asyncio.Runner()
 
     def ask(self, path: str, body: bytes) -> tuple[int, bytes]:
@@ -74,9 +74,14 @@ class Guard:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+        headers.append((b"content-length", b"%d" % len(body)))
         scope: dict[str, Any] = {"type": "http", "path": path, "method": "POST", "headers": headers}
-        scope |= {"query_string": b"timeout=10s", "state": {BEGAN: time.perf_counter()}}
+        scope |= {
+            "http_version": "1.1",
+            "query_string": b"timeout=10s",
+            "state": {BEGAN: time.perf_counter()},
+        }
         self.runner.run(self.application(scope, receive, send))
         return sent[0]["status"], b"".join(part.get("body", b"") for part in sent[1:])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from webhook.policy.rules import Rule
+from webhook.review.decision import Blind
 from webhook.serving.metrics import Metrics
 
 
@@ -57,3 +58,12 @@ def test_the_buckets_reach_from_five_milliseconds_to_twenty_five_seconds(metrics
     ]
 
     assert bounds == ["0.005", "0.025", "0.1", "0.5", "1.0", "2.5", "10.0", "25.0", "+Inf"]
+
+
+@pytest.mark.parametrize("reason", Blind)
+def test_each_reason_of_a_blind_answer_has_its_series_from_the_start(metrics, reason):
+    series = f'migration_guard_blind_answers_total{{reason="{reason}"}} '.encode()
+    assert series + b"0.0" in metrics.render()
+
+    metrics.count_blind(reason)
+    assert series + b"1.0" in metrics.render()

@@ -21,6 +21,15 @@ API_VERSION = "admission.k8s.io/v1"
 FORBIDDEN = 403
 MOST_WARNINGS = 16
 
+MOST_LEVELS = 254
+"""How deeply the JSON of a review may be nested; objects of Kubernetes have some fifteen levels.
+Comparing two objects of a thousand would exceed Python's recursion limit. It is the limit of
+``orjson.dumps``, which tells in less time than a walk would take."""
+
+MOST_VALUES = 500_000
+"""How many values the JSON of a review may have, about: small values take ten times their size in
+memory, so seven megabytes of them would need more than the server is given."""
+
 
 @dataclass(frozen=True, slots=True)
 class Review:
@@ -66,10 +75,17 @@ def parse(body: bytes) -> Review:
         NotAReview: The body is no JSON, or no AdmissionReview that could be answered; the message
             names the field.
     """
+    # What is shorter needs no count: each value takes a byte at least, and a comma or a colon.
+    if len(body) > MOST_VALUES and body.count(b",") + body.count(b":") > MOST_VALUES:
+        raise NotAReview(f"the body has more than {MOST_VALUES:,} values")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise NotAReview(f"the body is not JSON: {error.msg} at byte {error.pos}") from None
+    try:
+        orjson.dumps(document)
+    except orjson.JSONEncodeError:
+        raise NotAReview(f"the body is nested deeper than {MOST_LEVELS} levels") from None
     return review_of_document(document)
 
 

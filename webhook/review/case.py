@@ -9,7 +9,7 @@ from webhook.model.wording import first_sentence, warning
 from webhook.policy.origins import MigrationOrigin
 from webhook.policy.rules import Mode, Rule
 from webhook.review import requester
-from webhook.review.decision import Decision, Outcome, RuleResult, foremost
+from webhook.review.decision import Blind, Decision, Outcome, RuleResult, foremost
 from webhook.review.memory import RefusalMemory
 from webhook.review.patch import Patch
 
@@ -155,7 +155,7 @@ class Case:
 
     def conclude_blind(self, why: str) -> None:
         """Note that nothing was judged, and why."""
-        self._outcomes.append(Outcome.BLIND)
+        self.conclude_as(Outcome.BLIND)
         self._told.append(f"not judged: {why}")
         self.warn(f"not judged: {why}")
 
@@ -190,7 +190,15 @@ class Case:
             via=self.via,
             overridden_by=self.override.author,
             refusal_follows=self.refusal_follows,
+            blind=self._blind() if Outcome.BLIND in outcomes else None,
         )
+
+    def _blind(self) -> Blind:
+        if self.late:
+            return Blind.LATE
+        if self.snapshot.stale:
+            return Blind.STALE_FACTS
+        return Blind.NO_NODES if self.snapshot.blind() else Blind.UNREADABLE
 
     def _fitting_warnings(self) -> tuple[str, ...]:
         """Return the warnings that the API server passes on: 4,096 characters in all."""

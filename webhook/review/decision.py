@@ -33,6 +33,15 @@ class Outcome(StrEnum):
     NOT_REVIEWED = "not-reviewed"
 
 
+class Blind(StrEnum):
+    """Why a review was answered without a decision."""
+
+    LATE = "late"
+    STALE_FACTS = "stale-facts"
+    NO_NODES = "no-nodes"
+    UNREADABLE = "unreadable"
+
+
 _RANK = {outcome: rank for rank, outcome in enumerate(Outcome)}
 
 
@@ -65,6 +74,7 @@ class Decision:
         overridden_by: Who wrote the override that counted.
         refusal_follows: In the mutating pass: the validating pass will refuse the object, so
             nothing of this will be stored.
+        blind: Why nothing was judged; None where it was.
     """
 
     allowed: bool
@@ -79,6 +89,7 @@ class Decision:
     via: str = ""
     overridden_by: str = ""
     refusal_follows: bool = False
+    blind: Blind | None = None
 
     @property
     def code(self) -> int:

@@ -20,9 +20,10 @@ from prometheus_client import (
 
 from webhook.audit.event_recorder import Dropped
 from webhook.policy.rules import Mode, Rule
-from webhook.review.decision import Outcome
+from webhook.review.decision import Blind, Outcome
 from webhook.serving.clients import Reason
 from webhook.serving.connection import Ending
+from webhook.serving.in_flight import Shed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +102,23 @@ class Metrics:
             ("awaited",),
             registry=self._registry,
         )
+        self._blind = Counter(
+            "migration_guard_blind_answers",
+            "Reviews that were answered without a decision, by reason.",
+            ("reason",),
+            registry=self._registry,
+        )
+        self._shed = Counter(
+            "migration_guard_reviews_shed",
+            "Requests answered 503 because there was no room for them, by reason.",
+            ("reason",),
+            registry=self._registry,
+        )
+        self._in_flight = Gauge(
+            "migration_guard_reviews_in_flight",
+            "Requests being received or answered on the admission port.",
+            registry=self._registry,
+        )
         self._files = Gauge(
             "migration_guard_file_taken_up",
             "Whether the newest state of a file is in use: 0 where it is broken and the old holds.",
@@ -175,6 +193,10 @@ class Metrics:
             self._seconds.labels(path)
         for miss in Miss:
             self._misses.labels(miss.value)
+        for shed in Shed:
+            self._shed.labels(shed.value)
+        for blind in Blind:
+            self._blind.labels(blind.value)
         for reason in Reason:
             self._clients.labels(reason.value)
 
@@ -205,6 +227,18 @@ class Metrics:
     def count_deadline_miss(self, miss: Miss) -> None:
         """Count a reply that had to leave before something had ended."""
         self._misses.labels(miss.value).inc()
+
+    def count_blind(self, reason: Blind) -> None:
+        """Count a review that was answered without a decision."""
+        self._blind.labels(reason.value).inc()
+
+    def count_shed(self, reason: Shed) -> None:
+        """Count a request that there was no room for."""
+        self._shed.labels(reason.value).inc()
+
+    def watch_in_flight(self, count: Callable[[], int]) -> None:
+        """Ask at each scrape how many requests are in flight; from the scraping thread."""
+        self._in_flight.set_function(count)
 
     def note_file(self, file: str, *, taken_up: bool) -> None:
         """Note whether the newest state of a file is in use; ``file`` is one of a few names."""

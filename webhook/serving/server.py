@@ -80,6 +80,7 @@ class ServerSettings:
             one of the address that has most.
         most_connections_per_peer: From one address; several API servers may stand behind it. One
             more ends one of its own.
+        most_reviews: Requests being received or answered at a time; one more is answered 503.
     """
 
     bind: str
@@ -96,6 +97,7 @@ class ServerSettings:
     stall_seconds: float = 9.0
     most_connections: int = 1000
     most_connections_per_peer: int = 500
+    most_reviews: int = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             settings.most_connections, settings.most_connections_per_peer, settings.stall_seconds
         )
         self.metrics: Metrics | None = None
+        self._most_reviews = settings.most_reviews
         self.tls_context: ssl.SSLContext | None = None
         self._clients: AllowedClients | None = None
         super().__init__()
@@ -232,7 +235,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             self._operations_socket,
         )
         self._operations.start()
-        return AdmissionApplication(parts.answer, parts.metrics)
+        return AdmissionApplication(parts.answer, parts.metrics, self._most_reviews)
 
     def client_refusal(self, peer: PeerCertificate) -> str | None:
         """Return the line for a client that is not allowed, and count it; else None."""

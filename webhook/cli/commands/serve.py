@@ -55,6 +55,13 @@ def add(commands: Commands) -> None:
         "--ops-port", metavar="PORT", type=int, default=8080, help="health and metrics (8080)"
     )
     parser.add_argument(
+        "--most-reviews",
+        metavar="COUNT",
+        type=int,
+        default=256,
+        help="reviews in flight at a time; one more is answered 503 (256)",
+    )
+    parser.add_argument(
         "--bind",
         metavar="ADDRESS",
         default="0.0.0.0",  # noqa: S104 - the API server comes from another machine
@@ -147,6 +154,8 @@ def run(args: argparse.Namespace) -> int:
     if any(str(path) == STANDARD_INPUT for path in args.inventory):
         raise CommandError("--inventory -: the server reads its inventory from files only")
     audit = audit_settings(args)
+    if args.most_reviews < 1:
+        raise CommandError("--most-reviews: 1 or more is wanted")
     from webhook.serving.server import ServerSettings, serve
 
     settings = ServerSettings(
@@ -164,6 +173,7 @@ def run(args: argparse.Namespace) -> int:
         stall_seconds=args.stall_seconds,
         most_connections=args.most_connections,
         most_connections_per_peer=args.most_connections_per_peer,
+        most_reviews=args.most_reviews,
     )
     return serve(settings, lambda: build(args.config, place, audit, events=args.events))
 
@@ -215,6 +225,8 @@ def build(
     ) -> Awaitable[object] | None:
         for result in decision.rules:
             metrics.count_decision(result.rule.value, result.mode.value, result.outcome.value)
+        if decision.blind is not None:
+            metrics.count_blind(decision.blind)
         log.write(review, decision)
         return kept.keep(review, decision, replace(circumstances, facts_age=source.age()))
 
