@@ -1,0 +1,73 @@
+"""The manifests as ``kubectl kustomize`` makes them."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.testbed.bed import recipe
+from tests.testbed.bed.recipe import binary
+
+Object = dict[str, Any]
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir())
+
+
+@cache
+def require(*programs: str) -> None:
+    """Fail, with the way out, where a program of the test bed is not built."""
+    missing = [program.name for program in recipe.stale() if program.name in programs]
+    if missing:
+        names = ", ".join(missing)
+        pytest.fail(f"not built, or by another recipe: {names}; run: make testbed", pytrace=False)
+
+
+@cache
+def text_of(folder: Path) -> str:
+    """Return what a folder with a kustomization makes, as YAML."""
+    require("kubectl")
+    ran = subprocess.run(
+        [binary("kubectl"), "kustomize", folder], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert not ran.stderr, ran.stderr
+    return ran.stdout
+
+
+def objects_of(folder: Path) -> list[Object]:
+    """Return the objects that a folder makes, in the order in which they are applied."""
+    return list(yaml.safe_load_all(text_of(folder)))
+
+
+def overlay(name: str) -> list[Object]:
+    """Return the objects of an overlay."""
+    return objects_of(MANIFESTS / "overlays" / name)
+
+
+def of_kind(objects: list[Object], kind: str) -> list[Object]:
+    """Return the objects of a kind."""
+    return [obj for obj in objects if obj["kind"] == kind]
+
+
+def the(objects: list[Object], kind: str) -> Object:
+    """Return the only object of a kind."""
+    (found,) = of_kind(objects, kind)
+    return found
+
+
+def webhooks(objects: list[Object]) -> list[Object]:
+    """Return the entries of both webhook configurations."""
+    kinds = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+    return [entry for kind in kinds for entry in the(objects, kind)["webhooks"]]
+
+
+def container(objects: list[Object]) -> Object:
+    """Return the guard's container."""
+    (found,) = the(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return found

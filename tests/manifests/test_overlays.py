@@ -1,0 +1,159 @@
+"""What every overlay has in common, and what each of them changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.manifests.rendering import (
+    MANIFESTS,
+    OVERLAYS,
+    container,
+    objects_of,
+    of_kind,
+    overlay,
+    the,
+    webhooks,
+)
+from webhook.policy.checking import check
+from webhook.policy.findings import Level
+from webhook.policy.loading import load
+from webhook.policy.rules import Mode
+
+
+def test_the_overlays_are_those_that_are_documented() -> None:
+    assert OVERLAYS == [
+        "cert-manager",
+        "harvester",
+        "high-availability",
+        "kubevirt",
+        "observe",
+        "strict",
+    ]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_object_says_whose_it_is_and_lies_in_the_guards_namespace(name: str) -> None:
+    for obj in overlay(name):
+        where = f"{obj['kind']} {obj['metadata']['name']}"
+        assert obj["metadata"]["labels"]["app.kubernetes.io/name"] == "migration-guard", where
+        assert obj["metadata"].get("namespace") in (None, "migration-guard", "harvester-system")
+    roles = [o["kind"] for o in overlay(name) if o["metadata"].get("namespace", "")[:1] == "h"]
+    assert roles in ([], ["Role", "RoleBinding"])
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_namespace_comes_first_and_the_webhooks_last(name: str) -> None:
+    kinds = [obj["kind"] for obj in overlay(name)]
+    assert kinds[0] == "Namespace"
+    assert set(kinds[-2:]) == {"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_configuration_passes_the_guards_own_check(name: str) -> None:
+    ((file, text),) = the(overlay(name), "ConfigMap")["data"].items()
+    configuration = load(text, file)
+    assert not [finding for finding in check(configuration) if finding.level is not Level.INFO]
+    assert configuration.max_mode is (Mode.AUDIT if name == "observe" else Mode.ENFORCE)
+
+
+def test_observe_changes_the_configuration_alone() -> None:
+    def rest(objects):
+        return [obj for obj in objects if obj["kind"] != "ConfigMap"]
+
+    assert rest(overlay("observe")) == rest(objects_of(MANIFESTS / "base"))
+
+
+@pytest.mark.parametrize("name", [name for name in OVERLAYS if name != "strict"])
+def test_nothing_fails_while_the_guard_is_down(name: str) -> None:
+    assert {entry["failurePolicy"] for entry in webhooks(overlay(name))} == {"Ignore"}
+
+
+def test_strict_fails_for_new_migrations_alone_and_never_for_workload_updates() -> None:
+    entries = {entry["name"]: entry for entry in webhooks(overlay("strict"))}
+    failing = [name for name, entry in entries.items() if entry["failurePolicy"] == "Fail"]
+    assert failing == ["migration-create.validate.migration-guard.io"]
+    judged, updates = (
+        entries[failing[0]],
+        entries["workload-update-create.validate.migration-guard.io"],
+    )
+    (not_updates,), (are_updates,) = judged["matchConditions"], updates["matchConditions"]
+    assert not_updates["expression"] == f"!({are_updates['expression']})"
+    differ = ("name", "failurePolicy", "matchConditions")
+    assert {k: v for k, v in judged.items() if k not in differ} == {
+        k: v for k, v in updates.items() if k not in differ
+    }
+
+
+def test_two_replicas_stand_on_two_nodes_and_one_stays_during_a_drain() -> None:
+    for name in ("high-availability", "strict"):
+        objects = overlay(name)
+        spec = the(objects, "Deployment")["spec"]
+        assert spec["replicas"] == 2
+        labels = spec["template"]["metadata"]["labels"]
+        by_host, by_zone = spec["template"]["spec"]["topologySpreadConstraints"]
+        assert by_host["topologyKey"] == "kubernetes.io/hostname"
+        assert by_host["whenUnsatisfiable"] == "DoNotSchedule"
+        assert by_zone["whenUnsatisfiable"] == "ScheduleAnyway"
+        budget = the(objects, "PodDisruptionBudget")["spec"]
+        assert budget["minAvailable"] == 1
+        for selector in (by_host["labelSelector"], by_zone["labelSelector"], budget["selector"]):
+            assert selector["matchLabels"].items() <= labels.items()
+
+
+def test_one_replica_does_not_hold_a_drain_up() -> None:
+    objects = objects_of(MANIFESTS / "base")
+    assert the(objects, "Deployment")["spec"]["replicas"] == 1
+    assert not of_kind(objects, "PodDisruptionBudget")
+
+
+def test_cert_manager_makes_the_secret_that_is_mounted_and_the_ca_that_is_trusted() -> None:
+    objects = overlay("cert-manager")
+    (leaf,) = (o for o in of_kind(objects, "Certificate") if not o["spec"].get("isCA"))
+    volumes = the(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    (mounted,) = (volume["secret"]["secretName"] for volume in volumes if "secret" in volume)
+    assert leaf["spec"]["secretName"] == mounted
+    named = f"{leaf['metadata']['namespace']}/{leaf['metadata']['name']}"
+    for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
+        configuration = the(objects, kind)
+        assert configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"] == named
+    service = the(objects, "Service")["metadata"]
+    assert leaf["spec"]["dnsNames"] == [f"{service['name']}.{service['namespace']}.svc"]
+
+
+def test_the_parts_can_be_combined(tmp_path: Path) -> None:
+    """As docs/installation.md shows it, and every part that does not exclude another."""
+    parts = ("harvester", "cert-manager", "high-availability", "strict", "first-boot")
+    (tmp_path / "guard.yaml").write_text("rules:\n  no-room-now: {mode: audit}\n", encoding="utf-8")
+    # kustomize knows no absolute paths.
+    manifests = "../" * (len(tmp_path.parts) - 1) + str(MANIFESTS).removeprefix("/")
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"{manifests}/base"],
+        "components": [f"{manifests}/components/{part}" for part in parts],
+        "images": [
+            {"name": "migration-guard", "newName": "registry.test/guard", "newTag": "0.2.0"}
+        ],
+        "configMapGenerator": [
+            {
+                "name": "migration-guard",
+                "namespace": "migration-guard",
+                "behavior": "merge",
+                "files": ["guard.yaml"],
+            }
+        ],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+    objects = objects_of(tmp_path)
+    assert container(objects)["image"] == "registry.test/guard:0.2.0"
+    assert the(objects, "Deployment")["spec"]["replicas"] == 2
+    assert of_kind(objects, "Certificate")
+    assert of_kind(objects, "Role")
+    assert "first-pod-create.mutate.migration-guard.io" in {e["name"] for e in webhooks(objects)}
+    assert "Fail" in {entry["failurePolicy"] for entry in webhooks(objects)}
+    configuration = the(objects, "ConfigMap")
+    assert configuration["metadata"]["name"] == "migration-guard"
+    assert "no-room-now" in configuration["data"]["guard.yaml"]

@@ -1,0 +1,147 @@
+"""What the guard's own account can do on a real API server: enough, and nothing beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.manifests.conftest import CONFIGURATIONS, Kubectl, installation, lead_here
+from tests.manifests.rendering import MANIFESTS
+from tests.manifests.waiting import tries
+from tests.testbed.bed.api import Api, ApiError, path
+from tests.testbed.bed.control_plane import ControlPlane
+from webhook.cli.served_installation import ServedInstallation
+from webhook.cluster.connection import Connection, connect
+from webhook.cluster.documents import DocumentError
+from webhook.cluster.facts import Facts
+from webhook.cluster.listing import read_cluster
+from webhook.cluster.resources import RESOURCES
+from webhook.policy.configuration import Configuration
+from webhook.review.requester import GUARD
+from webhook.serving.metrics import Metrics
+from webhook.serving.readiness import Readiness
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(plane: ControlPlane, api: Api, kubectl: Kubectl) -> Iterator[Path]:
+    """The installed guard's credentials."""
+    with installation(plane, kubectl, MANIFESTS / "overlays" / "harvester"):
+        lead_here(plane, api)
+        answer = api.create(
+            path("v1", "serviceaccounts", "migration-guard", "migration-guard") + "/token",
+            {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}},
+        )
+        yield plane.write_kubeconfig("guard", {"token": answer["status"]["token"]})
+
+
+@pytest.fixture
+def connection(kubeconfig: Path) -> Connection:
+    return connect(kubeconfig)
+
+
+@pytest.fixture
+def guard(api: Api, kubeconfig: Path) -> Api:
+    assert kubeconfig.is_file(), "the roles are installed with it"
+    return api.acting_as(GUARD)
+
+
+def test_every_kind_that_facts_come_from_can_be_read(connection: Connection) -> None:
+    found = list(read_cluster(connection))
+    assert not [str(one) for one in found if isinstance(one, DocumentError)]
+    kinds = {one.obj["kind"] for one in found if not isinstance(one, DocumentError)}
+    assert {"Namespace", "CustomResourceDefinition"} <= kinds
+
+
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.name)
+def test_every_kind_can_be_watched(resource, guard: Api) -> None:
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {
+            "resourceAttributes": {
+                "group": resource.group,
+                "resource": resource.name,
+                "namespace": resource.namespace,
+                "verb": "watch",
+                "name": resource.field_selector.removeprefix("metadata.name="),
+            }
+        },
+    }
+    answer = guard.create(path("authorization.k8s.io/v1", "selfsubjectaccessreviews"), review)
+    assert answer["status"]["allowed"]
+
+
+def test_secrets_cannot_be_read_and_nothing_can_be_written(guard: Api) -> None:
+    for where in (
+        path("v1", "secrets", "migration-guard"),
+        path("v1", "configmaps", "migration-guard"),
+        path("apiextensions.k8s.io/v1", "customresourcedefinitions"),
+    ):
+        with pytest.raises(ApiError, match="forbidden"):
+            guard.get(where)
+    for where in (*CONFIGURATIONS, path("v1", "namespaces", "", "default")):
+        with pytest.raises(ApiError, match="forbidden"):
+            guard.patch(where, {"metadata": {"labels": {"written": "by-the-guard"}}})
+
+
+Look = Callable[[], str]
+
+
+@pytest.fixture
+def look(connection: Connection) -> Look:
+    """Look at the installation; return what the readiness board says, and the metric."""
+    readiness, metrics = Readiness(lambda: datetime.now(UTC)), Metrics()
+    served = ServedInstallation(connection, Configuration, Facts().snapshot, readiness, metrics)
+
+    def once() -> str:
+        served.look()
+        assert readiness.ready
+        (line,) = readiness.lines()
+        lines = metrics.render().decode().splitlines()
+        (count,) = (s for s in lines if s.startswith("migration_guard_installation_drift "))
+        return f"{line} {count}"
+
+    return once
+
+
+def test_the_installation_is_compared_with_what_is_needed(
+    look: Look, api: Api, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = look()
+    assert "installation: ready since" in said
+    assert "(as needed) migration_guard_installation_drift 0.0" in said
+    assert capfd.readouterr().err == ""
+    before = api.get(CONFIGURATIONS[0])
+    entry = {"op": "replace", "path": "/webhooks/3/failurePolicy", "value": "Fail"}
+    api.patch(CONFIGURATIONS[0], [entry], "application/json-patch+json")
+    assert look().endswith("drift 1.0")
+    look()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "a refused pod leaves its migration pending for ever" in line
+    api.delete(CONFIGURATIONS[1])
+    said = look()
+    assert "and 1 more, in the log" in said
+    assert said.endswith("drift 2.0")
+    api.patch(CONFIGURATIONS[0], [{**entry, "value": "Ignore"}], "application/json-patch+json")
+    assert [e["name"] for e in api.get(CONFIGURATIONS[0])["webhooks"]] == [
+        e["name"] for e in before["webhooks"]
+    ]
+
+
+def test_what_may_not_be_read_is_said_to_be_unknown(
+    look: Look, api: Api, capfd: pytest.CaptureFixture[str]
+) -> None:
+    api.delete(
+        path(
+            "rbac.authorization.k8s.io/v1",
+            "clusterrolebindings",
+            "",
+            "migration-guard-installation",
+        )
+    )
+    said = next(said for said in (look() for _ in tries()) if said.endswith("drift NaN"))
+    assert "warning: not known: " in said
+    assert "forbidden" in capfd.readouterr().err

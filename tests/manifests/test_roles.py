@@ -1,0 +1,78 @@
+"""What the guard may do: read what facts come from and its own installation, write Events."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.manifests.rendering import OVERLAYS, Object, of_kind, overlay
+from webhook.cluster.installation import definitions_needed
+from webhook.cluster.kinds import MIGRATION_CRD
+from webhook.cluster.resources import RESOURCES
+from webhook.review.requester import GUARD
+
+DEFINITIONS = "apiextensions.k8s.io"
+HARVESTER = "harvesterhci.io"
+
+
+def rules(objects: list[Object]) -> list[tuple[str, Object]]:
+    """Return every rule of every role, with the role's namespace ("" for a ClusterRole)."""
+    roles = [*of_kind(objects, "ClusterRole"), *of_kind(objects, "Role")]
+    return [
+        (role["metadata"].get("namespace", ""), rule) for role in roles for rule in role["rules"]
+    ]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_nothing_can_be_written_but_events_and_no_secret_be_read(name: str) -> None:
+    for _, rule in rules(overlay(name)):
+        assert "*" not in (*rule["apiGroups"], *rule["resources"])
+        assert not {"secrets", "configmaps"} & set(rule["resources"])
+        if rule["resources"] == ["events"]:
+            assert rule["verbs"] == ["create", "get", "patch"]
+        else:
+            assert rule["verbs"] == ["get", "list", "watch"]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_kinds_that_may_be_read_are_those_that_the_code_reads(name: str) -> None:
+    readable = {
+        (group, resource)
+        for _, rule in rules(overlay(name))
+        if "resourceNames" not in rule and "list" in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    elsewhere = {DEFINITIONS} if name == "harvester" else {DEFINITIONS, HARVESTER}
+    assert readable == {(r.group, r.name) for r in RESOURCES if r.group not in elsewhere}
+
+
+def test_harvesters_upgrades_are_readable_where_they_are_looked_for() -> None:
+    (where,) = {ns for ns, rule in rules(overlay("harvester")) if HARVESTER in rule["apiGroups"]}
+    assert [where] == [r.namespace for r in RESOURCES if r.group == HARVESTER]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_definitions_and_webhook_configurations_are_readable_by_name_alone(name: str) -> None:
+    by_name = {
+        resource: rule["resourceNames"]
+        for _, rule in rules(overlay(name))
+        if "resourceNames" in rule
+        for resource in rule["resources"]
+    }
+    assert set(by_name.pop("customresourcedefinitions")) == {MIGRATION_CRD, *definitions_needed()}
+    assert by_name == {
+        "mutatingwebhookconfigurations": ["migration-guard"],
+        "validatingwebhookconfigurations": ["migration-guard"],
+    }
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_role_is_bound_to_the_guards_account_alone(name: str) -> None:
+    objects = overlay(name)
+    roles = [*of_kind(objects, "ClusterRole"), *of_kind(objects, "Role")]
+    bindings = [*of_kind(objects, "ClusterRoleBinding"), *of_kind(objects, "RoleBinding")]
+    assert {b["roleRef"]["name"] for b in bindings} == {r["metadata"]["name"] for r in roles}
+    for binding in bindings:
+        (subject,) = binding["subjects"]
+        who = f"system:serviceaccount:{subject['namespace']}:{subject['name']}"
+        assert (subject["kind"], who) == ("ServiceAccount", GUARD)
