@@ -6,7 +6,9 @@ import http.client
 import json
 import os
 import random
+import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -14,7 +16,7 @@ import sqlalchemy as sa
 from tests.audit.conftest import SECONDS, eventually
 from tests.cli.guard import Guard
 from webhook.audit import schema
-from webhook.audit.database import database_url, engine_of
+from webhook.audit.database import database_url, engine_of, sqlite_url
 from webhook.cli.audit_options import DATABASE_VARIABLE
 
 KILLS = int(os.environ.get("AUDIT_KILLS", "4"))
@@ -132,6 +134,51 @@ def test_every_refusal_that_reached_a_user_is_found_after_kills_under_load(serve
     serve()
     eventually(lambda: told <= set(rows_by_decision(reader)))
     assert {tuple(counts) for counts in rows_by_decision(reader).values()} == {(1,)}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB; only root can make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def _fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+
+
+def test_on_a_full_disk_everything_is_refused_and_what_is_lost_is_exactly_what_is_told(
+    tmp_path, small_disk
+) -> None:
+    guard = Guard(tmp_path, "--audit-dir", small_disk)
+    told = {guard.refused(f"before {n}") for n in range(5)}
+    engine = engine_of(sqlite_url(small_disk))
+    eventually(lambda: set(rows_by_decision(engine)) == told)
+    junk = small_disk / "junk"
+    with pytest.raises(OSError, match="No space left"):
+        _fill(junk)
+    told |= {guard.refused(f"full {n}") for n in range(300)}
+    assert "records lost (disk-full" in guard.ops("/readyz?verbose")
+    assert guard.ops("/readyz") == "ready\n"
+    junk.unlink()
+    told |= {guard.refused(f"after {n}") for n in range(5)}
+    lines = [json.loads(line) for line in guard.read_log().splitlines() if line.startswith("{")]
+    lost = [line["record"] for line in lines if line["message"] == "decision not kept"]
+    assert lost
+    counted = f'migration_guard_audit_lost_total{{reason="disk-full"}} {len(lost)}.0'
+    assert counted in guard.ops("/metrics")
+    kept = told - {record["decision"] for record in lost}
+    eventually(lambda: set(rows_by_decision(engine)) == kept)
+    assert all(record["user"].startswith("full ") for record in lost)
+    guard.stop()
+    engine.dispose()
 
 
 def test_the_server_starts_and_refuses_without_its_database_and_says_so(tmp_path) -> None:

@@ -278,6 +278,28 @@ def test_what_a_failed_sync_left_in_doubt_is_lost_and_does_not_come_back(
     assert opened().handed_out() == [b"before", b"after"]
 
 
+def test_a_full_disk_is_told_at_once_also_when_everything_is_shipped(opened, monkeypatch) -> None:
+    kept = opened()
+    assert kept.refuse(b"before")
+    (frame,) = kept.spool.take(MOST, 1 << 30)
+    kept.spool.note_shipped(frame.sequence, 1)
+    # A file of its own for the next record, as after a restart.
+    kept = opened()
+    (frame,) = kept.spool.take(MOST, 1 << 30)
+    kept.spool.note_shipped(frame.sequence, 1)
+    monkeypatch.setattr(os, "write", _has_no_room)
+    assert not kept.refuse(b"lost")
+    assert not kept.refuse(b"lost too")
+    monkeypatch.undo()
+    assert kept.refuse(b"after")
+    assert kept.lost(Reason.DISK_FULL) == [b"lost", b"lost too"]
+    assert kept.handed_out() == [b"after"]
+
+
+def _has_no_room(descriptor: int, content: bytes) -> int:
+    raise OSError(28, "No space left on device")
+
+
 def _fails(descriptor: int) -> None:
     raise OSError(5, "Input/output error")
 

@@ -105,6 +105,7 @@ def migrate(engine: Engine, revision: str = VERSION) -> None:
 
     Raises:
         AuditError: A newer migration-guard made the database.
+        OSError: SQLite's file cannot be made.
         SQLAlchemyError: The database cannot be reached or changed.
     """
     # Only a server that keeps an audit needs Alembic, and importing it takes a while.
@@ -115,6 +116,9 @@ def migrate(engine: Engine, revision: str = VERSION) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     config.set_main_option("path_separator", "os")
+    if engine.dialect.name == "sqlite":
+        # SQLite would let everybody read a file that it makes.
+        Path(str(engine.url.database)).touch(mode=0o600)
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))

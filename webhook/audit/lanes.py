@@ -248,19 +248,26 @@ class Lanes:
         """Append records to a lane, all or none; what matters less gives way where room lacks."""
         need = sum(HEAD.size + len(payload) for payload in payloads)
         while self.size + need > self._largest:
-            if not self._make_room(importance):
+            if not self._made_room(importance):
                 return Failure(Reason.FULL, f"the spool holds {self.size} bytes")
         while True:
             try:
                 self._lanes[importance].write(sequences, payloads, self._largest_segment)
             except OSError as error:
                 reason = reason_of(error)
-                if reason is Reason.DISK_FULL and self._make_room(importance):
+                if reason is Reason.DISK_FULL and self._made_room(importance):
                     continue
                 return Failure(reason, error.strerror or str(error))
             self.last_written = max(self.last_written, sequences[-1])
             self.waiting += len(payloads)
             return None
+
+    def _made_room(self, importance: Importance) -> bool:
+        try:
+            return self._make_room(importance)
+        except OSError:
+            # What can neither be read nor deleted makes no room.
+            return False
 
     def _make_room(self, importance: Importance) -> bool:
         """Delete a file that is not needed, else the oldest of what matters least and less."""
@@ -279,7 +286,11 @@ class Lanes:
         return False
 
     def drop_before(self, moment: float) -> None:
-        """Drop the files that were last written before a moment, in seconds since 1970."""
+        """Drop the files that were last written before a moment, in seconds since 1970.
+
+        Raises:
+            OSError: One of them cannot be read or deleted.
+        """
         for lane in self._lanes.values():
             for segment in tuple(lane.segments):
                 if segment.first <= self.taken or segment.path.stat().st_mtime >= moment:

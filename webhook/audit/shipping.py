@@ -8,11 +8,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.exc import DataError
 
 from webhook.audit import retention as keeping
 from webhook.audit.database import engine_of, migrate, why
-from webhook.audit.errors import AuditError
 from webhook.audit.record import decode
 from webhook.audit.store import MICROSECONDS, Store
 
@@ -121,7 +120,8 @@ class Shipper:
                     if time.monotonic() >= retained and not self._stopping.is_set():
                         more = keeping.apply(engine, self._retention, time.time())
                         retained = time.monotonic() + (0.0 if more else RETENTION_SECONDS)
-                except (SQLAlchemyError, AuditError, OSError) as error:
+                except Exception as error:
+                    # Whatever it is: records wait, somebody is told, and it is tried again.
                     self._fails(error)
                     # With jitter, so that replicas do not come back all at once.
                     self._stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret

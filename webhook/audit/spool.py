@@ -207,7 +207,11 @@ class Spool:
                 self._wakeup.wait_for(lambda: self._pending or self._stopping, SYNC_SECONDS)
                 batch, self._pending = self._pending, []
                 stopping = self._stopping
-            self._keep_batch(batch, everything=stopping)
+            try:
+                self._keep_batch(batch, everything=stopping)
+            except Exception as error:
+                # A fault of our own must not end this thread: every later refusal would wait.
+                self._give_up(batch, error)
             with self._wakeup:
                 self._pending_bytes -= sum(len(entry.payload) for entry in batch)
             if stopping:
@@ -231,8 +235,16 @@ class Spool:
             self._synced_at = now
         if now - self._aged_at >= AGE_CHECK_SECONDS:
             self._aged_at = now
-            with self._files:
+            with self._files, contextlib.suppress(OSError):
                 self._lanes.drop_before(time.time() - self._limits.age)
+
+    def _give_up(self, batch: Sequence[_Entry], error: Exception) -> None:
+        for entry in batch:
+            if entry.future is None or not entry.future.done():
+                detail = f"{type(error).__name__}: {error}"
+                self._lose(Loss(Reason.DISK_ERROR, entry.payload, detail))
+                if entry.future is not None:
+                    entry.future.set_result(False)
 
     def _write(self, importance: Importance, entries: Sequence[_Entry]) -> list[int]:
         """Write some records of one importance; return the sequence numbers of those written."""
