@@ -150,6 +150,11 @@ def test_facts_that_are_stale_in_less_than_half_a_minute_are_a_warning():
     assert found("facts: {staleAfter: 30s}") == []
 
 
+def test_node_labels_that_settle_sooner_than_virt_handler_writes_them_are_pointed_out():
+    assert only("facts: {settleAfter: 1m}")[:2] == ("warning", "facts.settleAfter")
+    assert found("facts: {settleAfter: 7m}") == []
+
+
 @pytest.mark.parametrize(("model", "meant"), [("Kubevirt", "kubevirt"), ("comon", "common")])
 def test_a_model_that_looks_like_a_keyword_is_a_warning(model, meant):
     level, path, message = only(f"cpuModel: {{default: {model}}}")

@@ -36,7 +36,7 @@ firstBoot: prefer-migratable
 deadline: {mode: kubevirt, secondsPerGiB: 0.1}
 exempt: {users: [alice], groups: [ops]}
 override: {users: [bob], groups: []}
-facts: {allPods: true, staleAfter: 1m30s}
+facts: {allPods: true, staleAfter: 1m30s, settleAfter: 10m}
 whenBlind: deny
 cluster: {autoscaled: true}
 harvester: {warnDuringUpgrade: false}
@@ -78,6 +78,7 @@ def test_every_setting_is_read():
     assert (configuration.override.users, configuration.override.groups) == (("bob",), ())
     assert configuration.facts.all_pods
     assert configuration.facts.stale_after == 90
+    assert configuration.facts.settle_after == 600
     assert configuration.when_blind is WhenBlind.DENY
     assert configuration.cluster.autoscaled
     assert not configuration.harvester.warn_during_upgrade

@@ -75,7 +75,7 @@ class ServedCluster:
 
     def _following(self) -> Following:
         facts = self._configuration().facts
-        return Following(facts.stale_after, facts.all_pods)
+        return Following(facts.stale_after, facts.all_pods, facts.settle_after)
 
     def _tell(self, live: LiveFacts) -> None:
         for kind in live.kinds:

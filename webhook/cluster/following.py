@@ -43,6 +43,7 @@ class FollowedKind:
         changed: Callable[[], None],
         monotonic: Callable[[], float],
         clock: Callable[[], float],
+        settle_after: Callable[[], float],
     ) -> None:
         """Begin with nothing known.
 
@@ -54,6 +55,7 @@ class FollowedKind:
             changed: Called when facts or state have changed.
             monotonic: A clock that never jumps, in seconds.
             clock: The time, in Unix seconds.
+            settle_after: For how many seconds labels may still come to a node.
         """
         self.resource = resource
         self.synced = False
@@ -65,6 +67,7 @@ class FollowedKind:
         self._changed = changed
         self._monotonic = monotonic
         self._clock = clock
+        self._settle_after = settle_after
         self._alive = -math.inf
         self._unreadable: dict[str, str] = {}
 
@@ -110,7 +113,7 @@ class FollowedKind:
         with self._lock:
             if isinstance(value, Node):
                 before = self._facts.nodes.get(key)
-                value = settling(value, before, creation(obj), self._clock())
+                value = settling(value, before, creation(obj), self._clock(), self._settle_after())
             changed = self._facts.put(kind.store, key, value)
         if changed:
             self._changed()

@@ -83,7 +83,16 @@ class LiveFacts:
         self._stopping = threading.Event()
         sharing, pacer = Sharing(), Pacer()
         self.kinds = tuple(
-            FollowedKind(resource, self._facts, sharing, self._lock, self._note, monotonic, clock)
+            FollowedKind(
+                resource,
+                self._facts,
+                sharing,
+                self._lock,
+                self._note,
+                monotonic,
+                clock,
+                lambda: self._following().settle_after,
+            )
             for resource in resources
         )
         self._reflectors = [

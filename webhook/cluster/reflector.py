@@ -74,10 +74,12 @@ class Following:
         stale_after: Without a sign of life for so many seconds facts are too old; watches are
             renewed well before.
         all_pods: Whether all pods are wanted, not only those of virtual machines.
+        settle_after: For so many seconds labels may still come to a node that is new, or lost one.
     """
 
     stale_after: float
     all_pods: bool
+    settle_after: float = 420.0
 
 
 class Reflector:

@@ -1,8 +1,4 @@
-"""Nodes whose labels may still come: new ones, and those that lost a label a moment ago.
-
-virt-handler writes a node's labels again every 3 to 6.6 minutes (KubeVirt
-``pkg/virt-handler/node-labeller``).
-"""
+"""Nodes whose labels may still come: new ones, and those that lost a label a moment ago."""
 
 from __future__ import annotations
 
@@ -17,10 +13,8 @@ if TYPE_CHECKING:
     from webhook.model.fields import Object
     from webhook.model.node import Node
 
-SETTLING_SECONDS = 7 * 60
 
-
-def settling(node: Node, before: Node | None, created: float, now: float) -> Node:
+def settling(node: Node, before: Node | None, created: float, now: float, after: float) -> Node:
     """Return a node with the moment until which its missing labels may still come.
 
     Args:
@@ -28,13 +22,14 @@ def settling(node: Node, before: Node | None, created: float, now: float) -> Nod
         before: As it was; None where it was not known.
         created: When it joined the cluster, in Unix seconds.
         now: Likewise, the present time.
+        after: For how many seconds labels may still come.
     """
     # A clock that runs ahead of this one must not keep a node settling for longer.
-    until = min(created, now) + SETTLING_SECONDS
+    until = min(created, now) + after
     if before is not None:
         until = max(until, before.settling_until or 0.0)
         if any(of_kubevirt(key) and key not in node.labels for key in before.labels):
-            until = now + SETTLING_SECONDS
+            until = now + after
     return replace(node, settling_until=until) if until > now else node
 
 

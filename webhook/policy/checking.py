@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from webhook.policy.configuration import RuleSettings
 
 SHORTEST_STALE_AFTER = 30
+SHORTEST_SETTLE_AFTER = 400
 """Seconds. Below it, a short pause of the API server already makes the guard blind."""
 
 _WIDE_GROUPS = {
@@ -187,6 +188,14 @@ def _facts(configuration: Configuration) -> Iterator[Finding]:
             f"as blind; take {SHORTEST_STALE_AFTER}s or more"
         )
         yield Finding(Level.WARNING, "facts.staleAfter", message)
+    settle = configuration.facts.settle_after
+    if settle < SHORTEST_SETTLE_AFTER:
+        message = (
+            f"virt-handler writes a node's labels every 3 to 6.6 minutes; after only {settle} s a "
+            f"missing one is taken for lasting, and migrations are refused that would succeed a "
+            f"little later; take {SHORTEST_SETTLE_AFTER}s or more"
+        )
+        yield Finding(Level.WARNING, "facts.settleAfter", message)
     if configuration.when_blind is WhenBlind.DENY:
         message = (
             f"while facts are missing or older than {seconds} s, every migration that a user "

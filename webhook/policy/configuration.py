@@ -109,10 +109,19 @@ class People:
 
 @dataclass(frozen=True, slots=True)
 class FactsSettings:
-    """Which facts are kept, and for how many seconds they bear a decision."""
+    """Which facts are kept, and for how long they bear a decision.
+
+    Attributes:
+        all_pods: Every pod, not only virtual machines.
+        stale_after: Seconds without a sign of life.
+        settle_after: For how many seconds labels that KubeVirt writes may still come to a node
+            that is new, or lost one. virt-handler writes them again every 3 to 6.6 minutes
+            (KubeVirt ``pkg/virt-handler/node-labeller``).
+    """
 
     all_pods: bool = False
     stale_after: int = 180
+    settle_after: int = 420
 
 
 @dataclass(frozen=True, slots=True)

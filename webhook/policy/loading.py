@@ -126,7 +126,7 @@ def _configuration(document: dict[str, Any]) -> Configuration:
     rules = document.get("rules", {})
     deadline = document.get("deadline", {})
     facts = document.get("facts", {})
-    stale_after = facts.get("staleAfter")
+    stale_after, settle_after = facts.get("staleAfter"), facts.get("settleAfter")
     per_gib = deadline.get("secondsPerGiB")
     return Configuration(
         max_mode=Mode(document.get("maxMode", default.max_mode)),
@@ -145,6 +145,7 @@ def _configuration(document: dict[str, Any]) -> Configuration:
         facts=FactsSettings(
             facts.get("allPods", default.facts.all_pods),
             default.facts.stale_after if stale_after is None else duration(stale_after),
+            default.facts.settle_after if settle_after is None else duration(settle_after),
         ),
         when_blind=WhenBlind(document.get("whenBlind", default.when_blind)),
         cluster=ClusterSettings(

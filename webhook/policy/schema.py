@@ -169,6 +169,14 @@ def _facts() -> Schema:
                 "examples": ["180s", "3m"],
                 "default": "180s",
             },
+            "settleAfter": {
+                "description": "For so long labels that KubeVirt writes may still come to a node "
+                "that is new, or lost one.",
+                "type": "string",
+                "pattern": DURATION,
+                "examples": ["7m", "420s"],
+                "default": "7m",
+            },
         },
     )
 
