@@ -15,12 +15,13 @@ from webhook.cluster.errors import RequestFailed
 from webhook.cluster.facts import Facts
 from webhook.cluster.following import FollowedKind
 from webhook.cluster.resources import RESOURCES
-from webhook.cluster.settling import SETTLING_SECONDS
 from webhook.cluster.sharing import Sharing
 from webhook.model.migration import LauncherPod
 
 LABEL = "cpu-model.node.kubevirt.io/Penryn"
 NOW = 1_800_000_000.0
+
+SETTLING_SECONDS = 420.0
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Known:
             lambda: self.changes.append(None),
             self.clock,
             self.clock,
+            lambda: SETTLING_SECONDS,
         )
 
 

@@ -25,9 +25,7 @@ ROWS = [
     if line.startswith("| `")
 ]
 SETTINGS = {row[0].strip("`"): row for row in ROWS if len(row) == 5}
-RULES = {
-    row[0].strip("`"): row for row in ROWS if len(row) == 4 and not row[0].startswith("`--")
-}
+RULES = {row[0].strip("`"): row for row in ROWS if len(row) == 4 and not row[0].startswith("`--")}
 
 
 def sections(schema, path=""):

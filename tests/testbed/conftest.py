@@ -11,6 +11,7 @@ import pytest
 
 from tests.testbed.bed import recipe
 from tests.testbed.bed.api import JSON_PATCH
+from tests.testbed.bed.guard import Guard
 from tests.testbed.bed.kubevirt import CR
 from tests.testbed.bed.pool import Pool, pool_name
 from tests.testbed.bed.testbed import TestBed
@@ -77,6 +78,17 @@ def pool(testbed: TestBed, request: pytest.FixtureRequest) -> Iterator[Pool]:
     mine.open()
     yield mine
     mine.close()
+
+
+@pytest.fixture(scope="module")
+def guard(_one_bed: TestBed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
+    """The guard, installed for the tests of one module."""
+    installed = Guard(_one_bed, tmp_path_factory.mktemp("guard"))
+    try:
+        installed.install()
+        yield installed
+    finally:
+        installed.uninstall()
 
 
 @pytest.fixture

@@ -159,6 +159,18 @@ class Api:
             else:
                 raise NotInTime(f"not gone within {seconds:.0f} s: {where} {sorted(names)}")
 
+    def wait_until(self, true: Callable[[], bool], seconds: float, what: str) -> None:
+        """Ask until something is true that no watch tells.
+
+        Raises:
+            NotInTime: It did not become true.
+        """
+        until = time.monotonic() + seconds
+        while not true():
+            if time.monotonic() > until:
+                raise NotInTime(f"not within {seconds:.0f} s: {what}")
+            time.sleep(0.1)
+
     def follow(self, where: str, seconds: float, **query: str) -> Iterator[tuple[str, Object]]:
         """List a collection and watch it, until the time is over.
 
