@@ -138,7 +138,6 @@ def test_a_client_that_has_just_connected_is_answered_before_the_end(start_serve
             secured.sendall(REVIEW)
             answer = read_to_end(secured)
     assert answer.startswith(b"HTTP/1.1 200 ")
-    assert b"connection: close" in answer
     assert server.ended() == ""
 
 

@@ -32,6 +32,8 @@ class Stage(enum.Enum):
     """What a connection is waiting for."""
 
     ACCEPTED = enum.auto()
+    """Its first byte."""
+    READY = enum.auto()
     """Its turn to begin the TLS handshake."""
     HANDSHAKE = enum.auto()
     """The rest of the handshake."""
@@ -70,7 +72,7 @@ class Connection:
 
     Attributes:
         peer: Where it comes from.
-        socket: Given to the event loop for the handshake; until then to be closed here.
+        socket: Given to the event loop when the handshake begins; until then to be closed here.
         transport: What carries requests, once the handshake is done.
         deadline: When its stage has lasted too long, in seconds on the loop's clock.
         ending: Why the server ended it; None as long as it did not.

@@ -31,6 +31,7 @@ LATE_SECONDS = 2.0
 
 _STALLS = {
     Stage.ACCEPTED: Ending.STALLED_HANDSHAKE,
+    Stage.READY: Ending.STALLED_HANDSHAKE,
     Stage.HANDSHAKE: Ending.STALLED_HANDSHAKE,
     Stage.FIRST_REQUEST: Ending.STALLED_REQUEST,
     Stage.REQUEST: Ending.STALLED_REQUEST,
@@ -39,7 +40,7 @@ _STALLS = {
 
 _NO_LINGERING = struct.pack("ii", 1, 0)
 
-_BEFORE_TLS = (Stage.ACCEPTED, Stage.HANDSHAKE)
+_BEFORE_TLS = (Stage.ACCEPTED, Stage.READY, Stage.HANDSHAKE)
 
 _RECEIVING = (
     Stage.FIRST_REQUEST,
@@ -51,6 +52,7 @@ _RECEIVING = (
 _SHED_IN_ORDER = (
     # Whoever never sent a request has less to lose than one who will send the next.
     Stage.ACCEPTED,
+    Stage.READY,
     Stage.HANDSHAKE,
     Stage.FIRST_REQUEST,
     Stage.IDLE,
@@ -118,13 +120,22 @@ class Connections(ServerState):
         """How many have completed the TLS handshake; any thread may ask."""
         return self._established
 
-    def admit(self, accepted: socket.socket, address: str) -> None:
+    @property
+    def newcomers(self) -> int:
+        """How many have not yet sent their first request."""
+        stages = (*_BEFORE_TLS, Stage.FIRST_REQUEST)
+        return sum(len(peer.stages[stage]) for peer in self._peers.values() for stage in stages)
+
+    def admit(self, accepted: socket.socket, address: str) -> Connection | None:
         """Count a new connection, and make room for it.
 
         A peer that has too many loses one of its own. If there are too many in all, the peer
         that has most loses one; so none loses any to the flood of another, as long as that one
         has more. A connection whose request is complete and not yet answered is never ended; if
         there are only such, the new one is.
+
+        Returns:
+            The connection, unless it was ended.
         """
         peer = self._peers.get(address)
         if peer is None:
@@ -136,9 +147,17 @@ class Connections(ServerState):
             self._shed(peer, Ending.SHED_PEER, connection)
         elif self._before_tls + self._established > self.limits.most:
             self._shed(self._largest_peer(), Ending.SHED_TOTAL, connection)
-        if connection.stage is not Stage.ENDED:
-            peer.stages[Stage.ACCEPTED][connection] = None
-            self._turns.setdefault(peer)
+        if connection.stage is Stage.ENDED:
+            accepted.close()
+            self.lost(connection)
+            return None
+        peer.stages[Stage.ACCEPTED][connection] = None
+        return connection
+
+    def ready(self, connection: Connection) -> None:
+        """Note that a connection has something to begin its handshake with."""
+        self.move(connection, Stage.READY)
+        self._turns.setdefault(connection.peer)
 
     def make_room(self) -> None:
         """End a connection of the peer that has most, where one may be ended."""
@@ -150,11 +169,11 @@ class Connections(ServerState):
         while self._turns:
             peer = next(iter(self._turns))
             del self._turns[peer]
-            accepted = peer.stages[Stage.ACCEPTED]
-            if not accepted:
+            ready = peer.stages[Stage.READY]
+            connection = _first(ready)
+            if connection is None:
                 continue
-            connection = next(iter(accepted))
-            if len(accepted) > 1:
+            if len(ready) > 1:
                 self._turns[peer] = None
             self.move(connection, Stage.HANDSHAKE)
             return connection
@@ -169,7 +188,7 @@ class Connections(ServerState):
         del stages[before][connection]
         stages[stage][connection] = None
         connection.stage = stage
-        if stage is Stage.HANDSHAKE:
+        if stage in _BEFORE_TLS:
             # The deadline stays: waiting for its turn is part of the handshake.
             return
         if stage is Stage.FIRST_REQUEST:
@@ -246,7 +265,7 @@ class Connections(ServerState):
         if connection.stage is Stage.ENDED:
             return
         connection.ending = connection.ending or why
-        started = connection.stage is not Stage.ACCEPTED
+        unowned = connection.stage is Stage.READY
         self._leave(connection)
         if connection.transport is not None:
             # It may be closed, and its protocol not have been told yet.
@@ -254,13 +273,13 @@ class Connections(ServerState):
                 # Otherwise the system would go on offering what the peer does not read.
                 connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
             connection.transport.abort()
-        elif started:
-            with suppress(OSError):
-                # The event loop owns the socket, and takes this for the peer's end.
-                connection.socket.shutdown(socket.SHUT_RDWR)
-        else:
+        elif unowned:
             connection.socket.close()
             self.lost(connection)
+        else:
+            with suppress(OSError):
+                # The event loop waits for the peer, and takes this for its end.
+                connection.socket.shutdown(socket.SHUT_RDWR)
 
     def lost(self, connection: Connection, how: Ending = Ending.CLIENT) -> None:
         """Forget a connection that is closed; ``how`` counts unless the server ended it."""

@@ -27,7 +27,12 @@ from webhook.serving.listening import listen, port_of, url_of
 from webhook.serving.operations import OperationsServer, operations_application
 from webhook.serving.served_certificate import ServedCertificate
 from webhook.serving.tls import TLS_VERSIONS
-from webhook.serving.worker import ANSWER_SECONDS, ReviewWorker, SingleWorkerArbiter
+from webhook.serving.worker import (
+    ANSWER_SECONDS,
+    NEWCOMER_SECONDS,
+    ReviewWorker,
+    SingleWorkerArbiter,
+)
 
 if TYPE_CHECKING:
     import socket
@@ -203,7 +208,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             "preload_app": False,
             "max_requests": 0,
             "keepalive": KEEP_ALIVE_SECONDS,
-            "graceful_timeout": ANSWER_SECONDS + 2,
+            "graceful_timeout": NEWCOMER_SECONDS + ANSWER_SECONDS + 2,
             "control_socket_disable": True,
             "loglevel": "warning",
             "proc_name": "migration-guard",
