@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from datetime import UTC, datetime
 
 import pytest
 
 from webhook.audit.importance import IMPORTANCE
-from webhook.cli.decision_log import DecisionLog
+from webhook.cli.decision_log import DecisionLog, LogForm
 from webhook.policy.rules import Mode, Rule
 from webhook.review.admission import Review, review_of_object
 from webhook.review.decision import Decision, Outcome, RuleResult
@@ -74,3 +75,43 @@ def test_a_log_that_cannot_be_written_does_not_fail_the_review() -> None:
             raise OSError(28, "No space left on device")
 
     DecisionLog(lambda: NOON, Full()).write(asked(), decided(Outcome.REFUSED))
+
+
+def on_a_terminal(review: Review, decision: Decision) -> str:
+    """Write a decision to a real terminal; return what came out of it."""
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w", encoding="utf-8") as stream:
+        DecisionLog(lambda: NOON, stream).write(review, decision)
+        text = os.read(ours, 65536).decode()
+    os.close(ours)
+    return text
+
+
+def test_on_a_terminal_a_decision_is_a_line_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert on_a_terminal(asked(), decided(Outcome.REFUSED, "no node")) == (
+        "2026-11-26T12:00:00.000Z refused    CREATE VirtualMachineInstance shop/web by anna "
+        "| no node (decision id)\r\n"
+    )
+
+
+def test_a_terminal_shows_colour_unless_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[31mrefused" in on_a_terminal(asked(), decided(Outcome.REFUSED))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in on_a_terminal(asked(), decided(Outcome.REFUSED))
+
+
+def test_text_from_outside_cannot_steer_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    hostile = "anna\x1b]0;title\x07\u202e\u2028\x85\n2026 forged"
+    text = on_a_terminal(asked(hostile), decided(Outcome.WARNED, hostile))
+    assert text.endswith("\r\n")
+    assert text.removesuffix("\r\n").isprintable()
+
+
+def test_a_file_gets_text_only_where_it_is_asked_for() -> None:
+    stream = io.StringIO()
+    DecisionLog(lambda: NOON, stream, LogForm.TEXT).write(asked(), decided(Outcome.WARNED))
+    assert stream.getvalue().startswith("2026-11-26T12:00:00.000Z warned ")
+    assert "\x1b" not in stream.getvalue()

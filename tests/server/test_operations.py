@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
+
+from tests.server.running import ask
 
 
 def test_a_server_that_runs_is_live_and_ready(server):
@@ -57,6 +60,35 @@ def test_health_and_metrics_are_answered_while_a_review_is_served(server, tmp_pa
 
         assert statuses == [200, 200, 200]
         assert review.result().status == 200
+
+
+def test_a_flood_of_reviews_and_one_of_scrapes_starve_neither_port(server):
+    over = threading.Event()
+
+    def flood(ask_once):
+        count = 0
+        while not over.is_set():
+            assert ask_once() == 200
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(8) as others:
+        reviewing = [server.connection() for _ in range(4)]
+        floods = [
+            others.submit(flood, lambda one=one: ask(one, "/validate").status) for one in reviewing
+        ]
+        floods += [
+            others.submit(flood, lambda: server.operations("/metrics").status) for _ in range(2)
+        ]
+        try:
+            for path in ("/livez", "/readyz", "/metrics") * 5:
+                assert server.operations(path).status == 200
+                assert server.ask("/validate").status == 200
+        finally:
+            over.set()
+        assert all(one.result() > 0 for one in floods)
+    for connection in reviewing:
+        connection.close()
 
 
 def test_an_error_on_the_operations_port_is_one_plain_line(server):

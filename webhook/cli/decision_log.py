@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO
 
 from webhook.audit.importance import IMPORTANCE
@@ -21,6 +23,18 @@ LONGEST_TEXT = 1000
 MOST_WARNINGS = 16
 
 
+_BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
+_COLOURS = {"refused": "\x1b[31m", "changed": "\x1b[32m", "audited": "\x1b[2m"}
+
+
+class LogForm(StrEnum):
+    """The forms of the log; ``auto`` is text on a terminal, JSON elsewhere."""
+
+    AUTO = "auto"
+    JSON = "json"
+    TEXT = "text"
+
+
 class DecisionLog:
     """Writes one line for each decision that is kept: who asked for what, and what came of it.
 
@@ -28,10 +42,19 @@ class DecisionLog:
     capped, and JSON escapes what could break a line.
     """
 
-    def __init__(self, clock: Callable[[], datetime], stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        stream: TextIO | None = None,
+        form: LogForm = LogForm.AUTO,
+    ) -> None:
         """Write to a stream; without one to stderr."""
         self._clock = clock
         self._stream = stream if stream is not None else sys.stderr
+        terminal = self._stream.isatty()
+        self._as_text = form is LogForm.TEXT or (form is LogForm.AUTO and terminal)
+        # https://no-color.org
+        self._coloured = terminal and not os.environ.get("NO_COLOR")
 
     def write(self, review: Review, decision: Decision) -> None:
         """Write a decision, if it is one that is kept."""
@@ -54,13 +77,28 @@ class DecisionLog:
 
     def _write(self, line: Mapping[str, object]) -> None:
         # One call, from whatever thread: lines stay whole.
-        text = json.dumps(line) + "\n"
+        text = (self._readable(line) if self._as_text else json.dumps(line)) + "\n"
         try:
             self._stream.write(text)
             self._stream.flush()
         except OSError:
             # A log that cannot be written must not turn a review into a failure.
             return
+
+    def _readable(self, line: Mapping[str, object]) -> str:
+        if line["message"] != "decision":
+            return _escaped(f"{line['time']} {json.dumps(line)}")
+        outcome = str(line["outcome"])
+        shown = f"{outcome:10}"
+        if self._coloured:
+            shown = f"{_COLOURS.get(outcome, _BOLD)}{shown}{_PLAIN}"
+        obj = f"{line['operation']} {line['kind']} {line['namespace']}/{line['name']}"
+        said = [str(line["text"])] if line["text"] else []
+        warnings = line["warnings"]
+        if not said and isinstance(warnings, list):
+            said = [str(warning) for warning in warnings]
+        words = " ".join((f"{obj} by {line['user']}", *(f"| {text}" for text in said)))
+        return f"{line['time']} {shown} {_escaped(words)} (decision {line['decision']})"
 
     def _now(self) -> str:
         return self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -102,3 +140,8 @@ def _record(payload: bytes) -> object:
         return json.loads(payload)
     except ValueError:
         return None
+
+
+def _escaped(text: str) -> str:
+    """Return one line that cannot steer a terminal: no control or bidi character is left."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

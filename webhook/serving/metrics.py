@@ -84,7 +84,7 @@ class Metrics:
         )
         self._seconds = Histogram(
             "migration_guard_review_duration_seconds",
-            "Time from the headers of a request until its answer was handed to the network.",
+            "Time from the first byte of a request until its answer was handed to the network.",
             ("path",),
             buckets=BUCKETS,
             registry=self._registry,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from webhook.cli.audit_options import add_audit_limits, add_audit_place, audit_settings
-from webhook.cli.decision_log import DecisionLog
+from webhook.cli.decision_log import DecisionLog, LogForm
 from webhook.cli.errors import CommandError
 from webhook.cli.ids import new_id
 from webhook.cli.loading import facts_place, load_configuration
@@ -43,7 +43,7 @@ def add(commands: Commands) -> None:
         description="Answer AdmissionReviews over HTTPS on /mutate and /validate, with /livez, "
         "/readyz (?verbose) and /metrics over plain HTTP on a second port. Without a\n"
         "certificate one is made for development. Decisions that refuse, warn or change are "
-        "logged on stderr, one line of JSON each. The cluster is followed as it changes;\n"
+        "logged on stderr, one line each. The cluster is followed as it changes;\n"
         "facts from files are read again when the files change.\n\n"
         "Exit status: 0 after SIGTERM or SIGINT, 2 if it cannot start.",
         examples="%(prog)s --config guard.yaml\n"
@@ -56,8 +56,8 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--most-reviews",
-        metavar="COUNT",
-        type=int,
+        metavar="NUMBER",
+        type=count,
         default=256,
         help="reviews in flight at a time; one more is answered 503 (256)",
     )
@@ -140,6 +140,12 @@ def add(commands: Commands) -> None:
         help="tell of refusals, warnings and exceptions in Events on the VMI (where a cluster is "
         "followed)",
     )
+    parser.add_argument(
+        "--log-format",
+        choices=[form.value for form in LogForm],
+        default=LogForm.AUTO.value,
+        help="of the decisions on stderr; auto: text on a terminal, JSON elsewhere (auto)",
+    )
     add_inventory(parser)
     add_config(parser)
     add_audit_place(parser)
@@ -154,8 +160,6 @@ def run(args: argparse.Namespace) -> int:
     if any(str(path) == STANDARD_INPUT for path in args.inventory):
         raise CommandError("--inventory -: the server reads its inventory from files only")
     audit = audit_settings(args)
-    if args.most_reviews < 1:
-        raise CommandError("--most-reviews: 1 or more is wanted")
     from webhook.serving.server import ServerSettings, serve
 
     settings = ServerSettings(
@@ -175,7 +179,12 @@ def run(args: argparse.Namespace) -> int:
         most_connections_per_peer=args.most_connections_per_peer,
         most_reviews=args.most_reviews,
     )
-    return serve(settings, lambda: build(args.config, place, audit, events=args.events))
+    return serve(
+        settings,
+        lambda: build(
+            args.config, place, audit, events=args.events, log_form=LogForm(args.log_format)
+        ),
+    )
 
 
 def build(
@@ -184,6 +193,7 @@ def build(
     audit: AuditSettings | None = None,
     *,
     events: bool = True,
+    log_form: LogForm = LogForm.AUTO,
 ) -> Parts:
     """Make all that the server serves from a configuration file, and facts.
 
@@ -192,6 +202,7 @@ def build(
         place: Where the facts come from.
         audit: Where decisions are kept; None to keep none.
         events: Whether Events are written, if the facts come from a cluster.
+        log_form: In which form decisions are logged.
 
     Raises:
         StartError: A file cannot be read, or the audit's folder cannot be used.
@@ -204,7 +215,7 @@ def build(
     from webhook.serving.readiness import Readiness
     from webhook.serving.server import Parts
 
-    readiness, metrics, log = Readiness(_clock), Metrics(), DecisionLog(_clock)
+    readiness, metrics, log = Readiness(_clock), Metrics(), DecisionLog(_clock, form=log_form)
     report = ClusterReport(readiness)
 
     def tell() -> None:
