@@ -23,9 +23,15 @@ SECONDS = 20
 
 
 class Guard:
-    """A running server, its configuration file and its inventory."""
+    """A running server, its configuration file and its inventory, or the cluster it follows."""
 
-    def __init__(self, folder: Path, *options: object, **environment: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: object,
+        kubeconfig: Path | None = None,
+        **environment: str,
+    ) -> None:
         self.config = folder / "guard.yaml"
         self.config.write_text("", encoding="utf-8")
         self.inventory = folder / "inventory"
@@ -33,7 +39,11 @@ class Guard:
         ports = folder / "ports.json"
         ports.unlink(missing_ok=True)
         words = ["serve", "--bind", "127.0.0.1", "--port", "0", "--ops-port", "0"]
-        words += ["--config", str(self.config), "--inventory", str(self.inventory)]
+        words += ["--config", str(self.config)]
+        if kubeconfig is None:
+            words += ["--inventory", str(self.inventory)]
+        else:
+            words += ["--kubeconfig", str(kubeconfig)]
         words += ["--certs-dir", str(folder / "certs"), "--ports-file", str(ports)]
         words += map(str, options)
         self.log = (folder / "log").open("w+", encoding="utf-8")

@@ -20,7 +20,7 @@ import urllib3
 from kubernetes.client import Configuration
 from kubernetes.client.rest import RESTClientObject
 
-from webhook.cluster.credentials import BROKEN, find, reason
+from webhook.cluster.credentials import BROKEN, find, one_line, reason
 from webhook.cluster.errors import UNREACHABLE, ClusterError, RequestFailed
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ _AGENT = "migration-guard"
 # Between two attempts to read refused credentials again.
 _RENEW_SECONDS = 5.0
 _MOST_AT_ONCE = 64 * 1024
-_MOST_OF_A_MESSAGE = 500
 # One for each kind that is watched, and some for what is asked beside that.
 _POOL_SIZE = 32
 
@@ -268,23 +267,23 @@ def _message(body: bytes) -> str:
         told = body.decode(errors="replace")
     if isinstance(told, dict):
         told = told.get("message")
-    words = " ".join(told.split()) if isinstance(told, str) else ""
-    words = "".join(c if c.isprintable() else "?" for c in words)
-    return words if len(words) <= _MOST_OF_A_MESSAGE else words[:_MOST_OF_A_MESSAGE] + "…"
+    return one_line(told) if isinstance(told, str) else ""
 
 
 def _network(error: BaseException) -> str:
     """Say what kept an answer from coming, as a person would."""
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return "the server fell silent"
-    if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
-        return f"cannot be reached: no answer within {CONNECT_SECONDS:.0f} s"
     if isinstance(error, urllib3.exceptions.NameResolutionError):
         return "cannot be reached: its name is not known"
+    # A refused connection is a kind of timeout to urllib3, so it is asked about first.
     if isinstance(error, urllib3.exceptions.NewConnectionError):
         cause = error.__cause__ or error.__context__
         what = cause.strerror if isinstance(cause, OSError) and cause.strerror else "no connection"
         return f"cannot be reached: {what.lower()}"
+    if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
+        return f"cannot be reached: no answer within {CONNECT_SECONDS:.0f} s"
     if isinstance(error, urllib3.exceptions.SSLError):
-        return f"TLS failed: {reason(error)}"
-    return f"the connection broke off: {reason(error)}"
+        cause = error.args[0] if error.args else error
+        return f"TLS failed: {getattr(cause, 'verify_message', '') or one_line(str(cause))}"
+    return f"the connection broke off: {one_line(str(error))}"

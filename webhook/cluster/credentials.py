@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 USUAL_KUBECONFIG = Path("~/.kube/config")
 _IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
-_MOST_OF_A_REASON = 300
+_MOST_SHOWN = 500
 
 Load = Callable[["Configuration"], "ssl.SSLContext | None"]
 """Puts settings into a configuration of the client; returns how to speak TLS, if at all."""
@@ -93,9 +93,17 @@ def reason(error: BaseException) -> str:
 
     The client quotes whole entries of a kubeconfig, keys and tokens included.
     """
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return one_line(f"{where}{error.strerror.lower()}")
     said = str(error) or type(error).__name__
-    said = " ".join(re.sub(r"/?[{\[].*", "…", said, flags=re.DOTALL).split())
-    return said if len(said) <= _MOST_OF_A_REASON else said[:_MOST_OF_A_REASON] + "…"
+    return one_line(re.sub(r"/?[{\[].*", "…", said, flags=re.DOTALL))
+
+
+def one_line(text: str) -> str:
+    """Return a text from outside as it can be shown: short, printable, on one line."""
+    words = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    return words if len(words) <= _MOST_SHOWN else words[:_MOST_SHOWN] + "…"
 
 
 def _paths(given: Path | None) -> list[Path]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
+from webhook.cluster.credentials import one_line
 from webhook.cluster.errors import UNREACHABLE, RequestFailed
 from webhook.cluster.listing import FIRST_PAGE, pages
 from webhook.cluster.resources import served_version
@@ -241,7 +242,7 @@ class Reflector:
         """Return the failure that an ERROR event tells of."""
         status = status if isinstance(status, dict) else {}
         code = status.get("code")
-        message = " ".join(str(status.get("message", "no reason given")).split())[:300]
+        message = one_line(str(status.get("message", "no reason given")))
         return RequestFailed(
             code if isinstance(code, int) else UNREACHABLE,
             f"{self._connection.host}: the watch of {self._resource.name} ended: {message}",

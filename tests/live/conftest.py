@@ -1,0 +1,195 @@
+"""A real API server on a real etcd, with definitions of KubeVirt's kinds and nothing else."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.following import Followed
+from tests.live.forwarder import Forwarder
+from tests.testbed.bed import recipe
+from tests.testbed.bed.address import APISERVER_PORT, free_address
+from tests.testbed.bed.api import Api, path
+from tests.testbed.bed.control_plane import ETCD_PORT, ControlPlane
+
+DEFINITIONS = "apiextensions.k8s.io/v1"
+KINDS = {
+    "virtualmachines": "VirtualMachine",
+    "virtualmachineinstances": "VirtualMachineInstance",
+    "virtualmachineinstancemigrations": "VirtualMachineInstanceMigration",
+    "kubevirts": "KubeVirt",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test in this folder: they need the programs of the test bed."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.testbed)
+
+
+def definition(plural: str, kind: str, group: str = "kubevirt.io", version: str = "v1") -> Any:
+    """Return a definition that takes any object."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    one = {
+        "name": version,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+    }
+    names = {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": f"{kind}List"}
+    return {
+        "apiVersion": DEFINITIONS,
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [one]},
+    }
+
+
+class ApiServer:
+    """etcd and kube-apiserver."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "logs").mkdir(parents=True)
+        self.plane = ControlPlane(folder, free_address())
+        self.kubeconfig = self.plane.kubeconfig
+        self.api = Api(self.kubeconfig)
+
+    def start(self) -> None:
+        """Start both."""
+        self.plane.etcd.start()
+        self.start_server()
+
+    def start_server(self) -> None:
+        """Start the API server alone."""
+        self.plane.apiserver.start()
+        self.plane.apiserver.wait_until_ready()
+
+    def stop(self) -> None:
+        """End both."""
+        self.plane.apiserver.stop()
+        self.plane.etcd.stop()
+
+    def restart(self) -> None:
+        """Start the API server anew: it remembers no change from before."""
+        self.plane.apiserver.stop()
+        self.start_server()
+
+    def compact(self) -> None:
+        """Let etcd forget every change from before."""
+        where = f"http://{self.plane.address}:{ETCD_PORT}/v3/kv"
+        key = {"key": "Lw=="}
+        found = _post(f"{where}/range", key)
+        revision = found["header"]["revision"]
+        _post(f"{where}/compaction", {"revision": revision, "physical": True})
+
+    def define(self, plural: str, kind: str, **more: str) -> None:
+        """Install a definition, and wait until its kind is served."""
+        made = definition(plural, kind, **more)
+        self.api.create(path(DEFINITIONS, "customresourcedefinitions"), made)
+        self.api.wait_for(
+            path(DEFINITIONS, "customresourcedefinitions"),
+            lambda obj: any(
+                c["type"] == "Established" and c["status"] == "True"
+                for c in obj.get("status", {}).get("conditions") or ()
+            ),
+            60,
+            f"{plural} is established",
+            fieldSelector=f"metadata.name={made['metadata']['name']}",
+        )
+
+    def add(self, obj: Any) -> Any:
+        """Create an object."""
+        return self.api.create(self._path(obj), obj)
+
+    def add_ready(self, node: Any) -> None:
+        """Create a node without the taint that keeps pods away until a kubelet takes it off."""
+        self.add(node)
+        self.change(node, {"spec": {"taints": None}})
+
+    def change(self, obj: Any, change: Any) -> Any:
+        """Merge a change into an object."""
+        return self.api.patch(self._path(obj, obj["metadata"]["name"]), change)
+
+    def remove(self, obj: Any) -> None:
+        """Delete an object."""
+        self.api.delete(self._path(obj, obj["metadata"]["name"]), grace=0)
+
+    @staticmethod
+    def _path(obj: Any, name: str = "") -> str:
+        plural = obj["kind"].lower() + ("es" if obj["kind"].endswith("s") else "s")
+        namespace = obj["metadata"].get("namespace", "")
+        return path(obj["apiVersion"], plural, namespace, name)
+
+    def kubeconfig_through(self, port: int, folder: Path) -> Path:
+        """Return the administrator's kubeconfig for another port of the same address."""
+        config = json.loads(self.kubeconfig.read_text())
+        config["clusters"][0]["cluster"]["server"] = f"https://{self.plane.address}:{port}"
+        written = folder / "forwarded.kubeconfig"
+        written.write_text(json.dumps(config))
+        return written
+
+
+def _post(where: str, body: Any) -> Any:
+    request = urllib.request.Request(where, json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+@pytest.fixture(scope="session")
+def _one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    programs = [p for p in recipe.stale() if p.name in ("etcd", "kube-apiserver")]
+    if programs:
+        names = ", ".join(program.name for program in programs)
+        pytest.fail(f"not built, or by another recipe: {names}; run: make testbed", pytrace=False)
+    server = ApiServer(tmp_path_factory.mktemp("live") / "server")
+    try:
+        server.start()
+        for plural, kind in KINDS.items():
+            server.define(plural, kind)
+        # No controller is there that would make one.
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+        server.api.create(path("v1", "serviceaccounts", "default"), account)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def server(_one_server: ApiServer) -> Iterator[ApiServer]:
+    """The API server, without objects of an earlier test."""
+    yield _one_server
+    if not _one_server.plane.apiserver.running:
+        _one_server.start_server()
+    for plural in KINDS:
+        _one_server.api.delete(path("kubevirt.io/v1", plural, "default"))
+    _one_server.api.delete(path("v1", "nodes"))
+    _one_server.api.delete(path("v1", "pods", "default"), grace=0)
+
+
+@pytest.fixture
+def forwarder(server: ApiServer) -> Iterator[Forwarder]:
+    """What stands between the guard and the API server."""
+    made = Forwarder(server.plane.address, APISERVER_PORT)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def follow() -> Iterator[Callable[..., Followed]]:
+    """Follow a cluster until the test ends."""
+    made: list[Followed] = []
+
+    def start(kubeconfig: Path, **settings: Any) -> Followed:
+        made.append(Followed(kubeconfig, **settings))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.live.stop()
