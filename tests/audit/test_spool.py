@@ -106,6 +106,29 @@ def test_nothing_is_handed_out_before_all_that_came_earlier_is_on_disk(opened) -
     assert found == [b"note", b"no"]
 
 
+def test_nothing_is_passed_over_however_writing_and_handing_out_interleave(opened) -> None:
+    kept = opened()
+    found: list[bytes] = []
+    ends = threading.Event()
+
+    def hand_out() -> None:
+        while not ends.is_set():
+            found.extend(kept.handed_out())
+
+    reader = threading.Thread(target=hand_out)
+    reader.start()
+    came = []
+    for number in range(3_000):
+        for importance in (Importance.NOTE, Importance.REFUSAL):
+            came.append(b"%s %d" % (importance.name.encode(), number))
+            kept.spool.keep(came[-1], importance)
+    kept.stop()
+    ends.set()
+    reader.join(SECONDS)
+    found.extend(kept.handed_out())
+    assert found == came
+
+
 def test_what_waits_while_the_disk_is_busy_shares_one_sync(opened, monkeypatch) -> None:
     kept = opened()
     syncs: list[int] = []

@@ -188,6 +188,8 @@ class Lanes:
         shipped: The last sequence number that the database has.
         last_written: The last sequence number that was ever written.
         waiting: How many records the database does not have yet.
+        coming: The first sequence number of those that are being written, lane after lane; None
+            where none are.
     """
 
     def __init__(self, folder: Path, *, largest: int, lost: Callable[[Loss], None]) -> None:
@@ -207,6 +209,7 @@ class Lanes:
         self._lanes = {i: Lane(folder, i) for i in Importance}
         self.taken = 0
         self.shipped = 0
+        self.coming: int | None = None
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             name = path.stem.rpartition("-")[0].upper()
             if name in Importance.__members__:
@@ -234,8 +237,8 @@ class Lanes:
 
     @property
     def durable(self) -> int:
-        """The last sequence number up to which all that is written is on disk."""
-        open_ends = [lane.unsynced_from for lane in self._lanes.values()]
+        """The last sequence number up to which everything is on disk, or lost."""
+        open_ends = [self.coming, *(lane.unsynced_from for lane in self._lanes.values())]
         return min([self.last_written, *(n - 1 for n in open_ends if n is not None)])
 
     def lane(self, importance: Importance) -> Lane:

@@ -192,7 +192,7 @@ class Spool:
 
     def status(self) -> SpoolStatus:
         """Return the state of this moment."""
-        with self._files:
+        with self._files, self._counting:
             return SpoolStatus(
                 self._lanes.size,
                 self._lanes.waiting,
@@ -222,11 +222,10 @@ class Spool:
     def _keep_batch(self, batch: Sequence[_Entry], *, everything: bool) -> None:
         now = time.monotonic()
         everything = everything or now - self._synced_at >= SYNC_SECONDS
-        written: set[int] = set()
-        for importance in sorted(Importance, reverse=True):
-            alike = [entry for entry in batch if entry.importance is importance]
-            written.update(self._write(importance, alike))
-            if everything or (alike and importance is Importance.REFUSAL):
+        written = self._write_batch(batch)
+        refuses = any(entry.importance is Importance.REFUSAL for entry in batch)
+        for importance in Importance:
+            if everything or (refuses and importance is Importance.REFUSAL):
                 written.difference_update(self._sync(importance))
         for entry in batch:
             if entry.future is not None:
@@ -237,6 +236,24 @@ class Spool:
             self._aged_at = now
             with self._files, contextlib.suppress(OSError):
                 self._lanes.drop_before(time.time() - self._limits.age)
+
+    def _write_batch(self, batch: Sequence[_Entry]) -> set[int]:
+        """Write records, what matters most first; return the sequence numbers of those written."""
+        written: set[int] = set()
+        if not batch:
+            return written
+        with self._files:
+            # Until all lanes are written, none of these may be handed out: one that is written
+            # late would be passed over.
+            self._lanes.coming = batch[0].sequence
+        try:
+            for importance in sorted(Importance, reverse=True):
+                alike = [entry for entry in batch if entry.importance is importance]
+                written.update(self._write(importance, alike))
+        finally:
+            with self._files:
+                self._lanes.coming = None
+        return written
 
     def _give_up(self, batch: Sequence[_Entry], error: Exception) -> None:
         for entry in batch:
@@ -255,7 +272,8 @@ class Spool:
         with self._files:
             failure = self._lanes.write(importance, sequences, payloads)
         if failure is None:
-            self._kept[importance] += len(entries)
+            with self._counting:
+                self._kept[importance] += len(entries)
             return sequences
         if len(entries) > 1:
             # Together they do not fit; some of them may.
@@ -270,7 +288,6 @@ class Spool:
         except OSError as error:
             with self._files:
                 forgotten = self._lanes.forget_unsynced(importance)
-            self._kept[importance] -= len(forgotten)
             for frame in forgotten:
                 self._lose(Loss(Reason.DISK_ERROR, frame.payload, error.strerror or str(error)))
             return [frame.sequence for frame in forgotten]
