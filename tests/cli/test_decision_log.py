@@ -115,3 +115,9 @@ def test_a_file_gets_text_only_where_it_is_asked_for() -> None:
     DecisionLog(lambda: NOON, stream, LogForm.TEXT).write(asked(), decided(Outcome.WARNED))
     assert stream.getvalue().startswith("2026-11-26T12:00:00.000Z warned ")
     assert "\x1b" not in stream.getvalue()
+
+
+def test_a_change_names_the_rules_that_made_it() -> None:
+    stream = io.StringIO()
+    DecisionLog(lambda: NOON, stream, LogForm.TEXT).write(asked(), decided(Outcome.CHANGED))
+    assert "by anna | unknown-cpu-model (decision id)" in stream.getvalue()

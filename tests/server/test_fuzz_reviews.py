@@ -154,3 +154,16 @@ def test_an_undamaged_review_is_answered(guard, captured):
         status, answered = guard.ask(path, captured.body)
         assert status == 200
         is_an_answer(path, captured.body, status, answered)
+
+
+@pytest.mark.parametrize("levels", [300, 1_000, 1_024, 100_000])
+@pytest.mark.parametrize("path", [MUTATE, VALIDATE])
+def test_a_deeply_nested_object_is_a_400(guard, path, levels):
+    captured = next(one for one in CAPTURED if b'"object":{' in one.body.replace(b" ", b""))
+    review = orjson.loads(captured.body)
+    review["request"]["object"]["spec"] = "here"
+    nested = b'{"a":' * levels + b"1" + b"}" * levels
+    status, answered = guard.ask(path, orjson.dumps(review).replace(b'"here"', nested))
+
+    assert status == 400
+    assert answered.startswith(b"the body is n")

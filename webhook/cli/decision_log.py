@@ -97,6 +97,9 @@ class DecisionLog:
         warnings = line["warnings"]
         if not said and isinstance(warnings, list):
             said = [str(warning) for warning in warnings]
+        rules = line["rules"]
+        if not said and isinstance(rules, list):
+            said = [", ".join(rule["rule"] for rule in rules if rule["outcome"] == outcome)]
         words = " ".join((f"{obj} by {line['user']}", *(f"| {text}" for text in said)))
         return f"{line['time']} {shown} {_escaped(words)} (decision {line['decision']})"
 
