@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import CLUSTER
+from tests.cli.conftest import CLUSTER, Run
 from tests.cli.guard import SECONDS, Guard
 
 AUDIT = "maxMode: audit\n"
@@ -84,3 +84,22 @@ def test_what_cannot_start_says_so_in_a_line_and_exits_with_2(
     assert ran.returncode == 2
     assert says in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--most-connections", "0"),
+        ("--most-connections-per-peer", "many"),
+        ("--stall-seconds", "nan"),
+        ("--stall-seconds", "-1"),
+    ],
+)
+def test_a_limit_that_is_none_is_named(
+    run: Run, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("serve", "--inventory", CLUSTER, f"{option}={value}")
+
+    assert ended.value.code == 2
+    assert f"argument {option}: {value!r} is not a" in capsys.readouterr().err

@@ -107,7 +107,7 @@ def ended(process):
         os.close(handle)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTTIN, signal.SIGTTOU])
+@pytest.mark.parametrize("number", [signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2])
 def test_no_signal_changes_the_number_of_workers(start_server, number):
     server = start_server()
     server.process.send_signal(number)

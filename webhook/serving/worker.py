@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.arbiter import Arbiter
@@ -34,12 +32,6 @@ NEWCOMER_SECONDS = 1
 """How long a stopping worker first waits for the requests of those who have just connected."""
 
 _NEWCOMER_TICK = 0.01
-
-_M_MMAP_THRESHOLD = -3
-"""malloc.h."""
-
-_LARGE_BLOCK = 128 * 1024
-"""Bytes; where glibc begins."""
 
 _TICKS_A_SWEEP = 5
 
@@ -131,7 +123,6 @@ class ReviewWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn_worker ships
     async def _serve(self) -> None:
         """Serve until a signal says stop; the base class's method, but for the signals."""
         self.config.app = self.wsgi
-        _give_back_large_blocks()
         # What a client sends wrong is counted; a line for each would let it fill the log.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         metrics = self.app.metrics
@@ -157,18 +148,6 @@ class ReviewWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn_worker ships
             self.app.close()
 
 
-def _give_back_large_blocks() -> None:
-    """Have the C library return each large block to the system when it is freed.
-
-    glibc learns from the first one that it frees that such blocks are reused, and from then on
-    takes them from its heap, which seldom shrinks. uvloop frees one of 256 KiB with each
-    connection (``SSL_READ_MAX_SIZE``), of which little was ever touched: a block fresh from the
-    system costs only what is touched.
-    """
-    with suppress(AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
-
-
 class SingleWorkerArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
     """gunicorn's master process, for one worker and no other: each would hold its own facts."""
 
@@ -177,3 +156,6 @@ class SingleWorkerArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships no t
 
     def handle_ttou(self) -> None:
         """Do nothing; gunicorn would end a worker on SIGTTOU."""
+
+    def handle_usr2(self) -> None:
+        """Do nothing; gunicorn would start a second master on SIGUSR2, for the same ports."""
