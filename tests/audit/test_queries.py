@@ -8,7 +8,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from tests.audit.recorded import NOON, an_id, change, refusal
-from webhook.audit import database
+from webhook.audit import database, queries
 from webhook.audit.database import VERSION, engine_of, migrate, sqlite_url
 from webhook.audit.errors import AuditError
 from webhook.audit.queries import Cursor, Filter, Reader
@@ -65,18 +65,36 @@ def _fields(record) -> dict:
     ],
 )
 def test_a_list_holds_what_meets_the_filter_newest_first(reader, wanted, users) -> None:
-    assert [found.document["user"] for found in reader.page(wanted, 50)] == users
+    assert [found.document["user"] for found in reader.page(wanted, 50).found] == users
     assert [found.document["user"] for found in reader.all(wanted)] == users
 
 
 def test_pages_follow_each_other_without_gap_or_overlap(reader) -> None:
     pages, after = [], None
-    while page := reader.page(Filter(), 2, after):
+    while True:
+        page, behind = reader.page(Filter(), 2, after)
+        if not page:
+            break
         pages.append(page)
-        after = Cursor.read(str(page[-1].cursor))
+        after = Cursor.read(str(behind))
+    assert behind is None
     ids = [found.row_id for page in pages for found in page]
     assert len(ids) == len(set(ids)) == 6
     assert [len(page) for page in pages] == [2, 2, 2]
+
+
+def test_a_text_is_looked_for_in_a_window_at_a_time(reader, monkeypatch) -> None:
+    monkeypatch.setattr(queries, "TEXT_WINDOW", 2)
+    wanted = Filter(text="bert")
+    steps, after = [], None
+    while True:
+        page, after = reader.page(wanted, 50, after)
+        steps.append([found.document["user"] for found in page])
+        if after is None:
+            break
+    assert steps == [[], [], ["bert"], []]
+    assert [found.document["user"] for found in reader.first(wanted, 1).found] == ["bert"]
+    assert [found.document["user"] for found in reader.all(wanted)] == ["bert"]
 
 
 @pytest.mark.parametrize("text", ["", "1", "1.", ".1", "a.b", "1.1; DROP", "9" * 30 + ".1", "²."])
@@ -91,7 +109,7 @@ def test_a_record_repeated_for_hours_counts_for_all_of_them(engine, url) -> None
         store.write("r1", [Frame(hour + 1, refusal(time=NOON + hour * GAP).encode())])
     reader = Reader(url)
     middle = NOON + 10 * GAP
-    (found,) = reader.page(Filter(since=middle, until=middle + 1), 50)
+    (found,) = reader.page(Filter(since=middle, until=middle + 1), 50).found
     assert found.count == 20
     reader.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -79,6 +80,14 @@ def test_a_record_is_read_again_as_it_was_written() -> None:
         read_again = decode(one.encode())
         assert read_again.encode() == one.encode()
         assert read_again.user == one.user
+
+
+def test_a_record_of_an_older_version_is_read_with_defaults_for_what_it_lacks() -> None:
+    older = json.loads(refusal(via="virtctl", facts_age=1.5).encode())
+    del older["via"], older["factsAge"]
+    older["gone"] = "a field that is no more"
+    record = decode(json.dumps(older))
+    assert (record.via, record.facts_age, record.user) == ("", None, refusal().user)
 
 
 def test_the_object_and_its_secrets_are_never_kept() -> None:

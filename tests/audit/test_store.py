@@ -168,7 +168,7 @@ def test_sums_by_day_count_decisions_and_records(engine) -> None:
 
 @pytest.mark.parametrize(
     ("broken", "why"),
-    [(b"no record", "invalid literal"), (b"{}", "no record of a decision: 'decision'")],
+    [(b"no record", "invalid literal"), (b"{}", "decision: 'time'"), (b"[]", "decision: 'time'")],
 )
 def test_what_is_no_record_is_refused_whole(engine, broken, why) -> None:
     with pytest.raises(ValueError, match=why):

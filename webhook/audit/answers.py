@@ -7,34 +7,18 @@ from typing import TYPE_CHECKING, Any
 from webhook.audit.spool import waiting_records
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from webhook.audit.queries import Cursor, Filter, Found, Reader, Stats, Sum
+    from webhook.audit.queries import Page, Reader, Stats, Sum
     from webhook.audit.record import Record
 
 
-def place_behind(page: Sequence[Found], limit: int) -> Cursor | None:
-    """Return where the list goes on behind a page, None where it has ended."""
-    return page[-1].cursor if page and len(page) >= limit else None
-
-
-def list_json(page: Sequence[Found], limit: int) -> dict[str, Any]:
+def list_json(page: Page) -> dict[str, Any]:
     """Return a page of a list as ``schema audit-list`` describes it."""
-    behind = place_behind(page, limit)
     return {
-        "items": [found.to_json() for found in page],
-        "next": str(behind) if behind is not None else None,
+        "items": [found.to_json() for found in page.found],
+        "next": str(page.behind) if page.behind is not None else None,
     }
-
-
-def listed(reader: Reader, wanted: Filter, limit: int, after: Cursor | None) -> dict[str, Any]:
-    """Return a page of a list, read now.
-
-    Raises:
-        AuditError: The database cannot be read.
-    """
-    return list_json(reader.page(wanted, limit, after), limit)
 
 
 def decision_json(reader: Reader, folder: Path | None, decision: str) -> dict[str, Any]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 MOST_ON_A_PAGE = 1000
+TEXT_WINDOW = 10_000
+"""Records that one query looks through for a text: no index holds what stands in documents."""
 EXPORT_BATCH = 1000
 _ROW = schema.record.c
 
@@ -109,6 +111,13 @@ class Found:
         }
 
 
+class Page(NamedTuple):
+    """Some records of a list, and the place behind which it goes on; None at the end."""
+
+    found: list[Found]
+    behind: Cursor | None
+
+
 @dataclass(frozen=True, slots=True)
 class Sum:
     """How many decisions, and how many records they were folded into, by outcome."""
@@ -173,17 +182,36 @@ class Reader:
         """Close all connections."""
         self._engine.dispose()
 
-    def page(self, wanted: Filter, limit: int, after: Cursor | None = None) -> list[Found]:
+    def page(self, wanted: Filter, limit: int, after: Cursor | None = None) -> Page:
         """Return the newest records, from behind a place on.
+
+        A text is looked for in the next ``TEXT_WINDOW`` records only: there may be few or none on
+        a page that is not the last.
 
         Raises:
             AuditError: The database cannot be read.
         """
+        most = min(limit, MOST_ON_A_PAGE)
+        place = sa.tuple_(_ROW.last_time, _ROW.id)
         query = sa.select(schema.record).where(*self._conditions(wanted))
         if after is not None:
-            query = query.where(sa.tuple_(_ROW.last_time, _ROW.id) < sa.tuple_(*after))
+            query = query.where(place < sa.tuple_(*after))
         query = query.order_by(_ROW.last_time.desc(), _ROW.id.desc())
-        return self._found(query.limit(min(limit, MOST_ON_A_PAGE)))
+        end = None
+        if wanted.text:
+            end = self._end_of_window(query)
+            query = query.where(self._holds(wanted.text))
+            if end is not None:
+                query = query.where(place >= sa.tuple_(*end))
+        found = self._found(query.limit(most))
+        return Page(found, found[-1].cursor if len(found) == most else end)
+
+    def _end_of_window(self, query: sa.Select[Any]) -> Cursor | None:
+        """Return the last place of the records to be looked through now; None at the end."""
+        places = query.with_only_columns(_ROW.last_time, _ROW.id)
+        for row in self._rows(places.offset(TEXT_WINDOW - 1).limit(1)):
+            return Cursor(row.last_time, row.id)
+        return None
 
     def news(self, wanted: Filter, seen: Cursor) -> list[Found]:
         """Return what came or was repeated after a row, oldest first."""
@@ -191,6 +219,8 @@ class Reader:
             *self._conditions(wanted),
             sa.or_(_ROW.last_time > seen.last_time, _ROW.id > seen.row_id),
         )
+        if wanted.text:
+            query = query.where(self._holds(wanted.text))
         return self._found(query.order_by(_ROW.last_time, _ROW.id).limit(MOST_ON_A_PAGE))
 
     def newest(self) -> Cursor:
@@ -205,9 +235,22 @@ class Reader:
     def all(self, wanted: Filter) -> Iterator[Found]:
         """Yield every record, newest first, without holding all in memory."""
         after: Cursor | None = None
-        while found := self.page(wanted, EXPORT_BATCH, after):
-            yield from found
-            after = found[-1].cursor
+        while True:
+            page = self.page(wanted, EXPORT_BATCH, after)
+            yield from page.found
+            after = page.behind
+            if after is None:
+                return
+
+    def first(self, wanted: Filter, limit: int, after: Cursor | None = None) -> Page:
+        """Return as many records as are wanted, if there are; a rare text may take a while."""
+        found: list[Found] = []
+        while True:
+            page = self.page(wanted, limit - len(found), after)
+            found += page.found
+            after = page.behind
+            if after is None or len(found) == limit:
+                return Page(found, after)
 
     def by_decision(self, decision: str) -> list[Found]:
         """Return what a decision id leads to, oldest first: one record for each pass."""
@@ -271,6 +314,7 @@ class Reader:
         return tuple(Sum(v, sum(outcomes[v].values()), records[v], outcomes[v]) for v in top)
 
     def _conditions(self, wanted: Filter) -> list[sa.ColumnElement[bool]]:
+        """Return all that an index can help with; the text is not among it."""
         found: list[sa.ColumnElement[bool]] = []
         if wanted.since is not None:
             found.append(_ROW.last_time >= wanted.since)
@@ -291,8 +335,6 @@ class Reader:
         if wanted.node:
             node = key(wanted.node)
             found.append(sa.or_(_ROW.node == node, _ROW.chosen_node == node))
-        if wanted.text:
-            found.append(self._holds(wanted.text))
         return found
 
     def _holds(self, text: str) -> sa.ColumnElement[bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -100,47 +100,10 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as it is written everywhere: names in camel case, time in RFC 3339."""
-        return {
-            "decision": self.decision,
-            "time": rfc3339(self.time),
-            "phase": self.phase,
-            "outcome": self.outcome.value,
-            "allowed": self.allowed,
-            "rule": self.rule,
-            "mode": self.mode,
-            "rules": list(self.rules),
-            "operation": self.operation,
-            "group": self.group,
-            "version": self.version,
-            "kind": self.kind,
-            "subresource": self.subresource,
-            "namespace": self.namespace,
-            "name": self.name,
-            "generateName": self.generate_name,
-            "objectUid": self.object_uid,
-            "requestUid": self.request_uid,
-            "vm": self.vm,
-            "vmUid": self.vm_uid,
-            "user": self.user,
-            "groups": list(self.groups),
-            "origin": self.origin,
-            "via": self.via,
-            "evacuatedNode": self.evacuated_node,
-            "source": self.source,
-            "chosenNode": self.chosen_node,
-            "cpuModel": self.cpu_model,
-            "cpuModelSource": self.cpu_model_source,
-            "obstacles": list(self.obstacles),
-            "message": self.message,
-            "warnings": list(self.warnings),
-            "patch": list(self.patch),
-            "overriddenBy": self.overridden_by,
-            "overrideReason": self.override_reason,
-            "dryRun": self.dry_run,
-            "factsAge": self.facts_age,
-            "latency": self.latency,
-            "cut": list(self.cut),
-        }
+        value = {written: getattr(self, name) for name, written in _WRITTEN.items()}
+        value["time"] = rfc3339(self.time)
+        value["outcome"] = self.outcome.value
+        return value
 
     def encode(self) -> bytes:
         """Return the record in JSON, in one line of at most ``LARGEST_RECORD`` bytes."""
@@ -205,55 +168,33 @@ class Record:
         return text.replace(self.decision, "") if self.decision else text
 
 
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+_WRITTEN = {field.name: _camel(field.name) for field in fields(Record)}
+"""The fields of a record, and what they are called in JSON."""
+
+
 def decode(encoded: bytes | str) -> Record:
     """Read a record that :meth:`Record.encode` wrote; fields it does not know are left out.
 
     Raises:
         ValueError: It is none.
     """
-    value = orjson.loads(encoded)
+    found = orjson.loads(encoded)
+    value = found if isinstance(found, dict) else {}
+    # A record of an older version lacks the newest fields; they have their defaults.
+    known: dict[str, Any] = {
+        name: tuple(value[written]) if isinstance(value[written], list) else value[written]
+        for name, written in _WRITTEN.items()
+        if written in value
+    }
     try:
-        return Record(
-            decision=value["decision"],
-            time=microseconds(datetime.fromisoformat(value["time"])),
-            phase=value["phase"],
-            outcome=Outcome(value["outcome"]),
-            allowed=value["allowed"],
-            rule=value["rule"],
-            mode=value["mode"],
-            rules=tuple(value["rules"]),
-            operation=value["operation"],
-            group=value["group"],
-            version=value["version"],
-            kind=value["kind"],
-            subresource=value["subresource"],
-            namespace=value["namespace"],
-            name=value["name"],
-            generate_name=value["generateName"],
-            object_uid=value["objectUid"],
-            request_uid=value["requestUid"],
-            vm=value["vm"],
-            vm_uid=value["vmUid"],
-            user=value["user"],
-            groups=tuple(value["groups"]),
-            origin=value["origin"],
-            via=value["via"],
-            evacuated_node=value["evacuatedNode"],
-            source=value["source"],
-            chosen_node=value["chosenNode"],
-            cpu_model=value["cpuModel"],
-            cpu_model_source=value["cpuModelSource"],
-            obstacles=tuple(value["obstacles"]),
-            message=value["message"],
-            warnings=tuple(value["warnings"]),
-            patch=tuple(value["patch"]),
-            overridden_by=value["overriddenBy"],
-            override_reason=value["overrideReason"],
-            dry_run=value["dryRun"],
-            facts_age=value["factsAge"],
-            latency=value["latency"],
-            cut=tuple(value["cut"]),
-        )
+        known["time"] = microseconds(datetime.fromisoformat(known["time"]))
+        known["outcome"] = Outcome(known["outcome"])
+        return Record(**known)
     except (KeyError, TypeError) as error:
         raise ValueError(f"no record of a decision: {error}") from error
 

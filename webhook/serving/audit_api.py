@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from flask import Blueprint, Response, request
 
-from webhook.audit.answers import decision_json, listed, stats_json
+from webhook.audit.answers import decision_json, list_json, stats_json
 from webhook.audit.errors import AuditError
 from webhook.audit.queries import MOST_ON_A_PAGE, Cursor, Filter, Reader
 from webhook.audit.record import microseconds
@@ -139,7 +139,7 @@ def _records(reader: Reader) -> dict[str, Any]:
         place = Cursor.read(after) if after is not None else None
     except ValueError:
         raise _Refused(HTTPStatus.BAD_REQUEST, "after: this is no place in the list") from None
-    return listed(reader, wanted, _number("limit", PAGE), place)
+    return list_json(reader.page(wanted, _number("limit", PAGE), place))
 
 
 def _require_local() -> None:

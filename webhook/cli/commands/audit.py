@@ -28,10 +28,10 @@ from webhook.policy.rules import Rule
 from webhook.review.decision import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from datetime import datetime
 
-    from webhook.audit.queries import Cursor, Filter, Found, Reader
+    from webhook.audit.queries import Cursor, Filter, Found, Page, Reader
 
 PAGE = 50
 TOP = 20
@@ -197,8 +197,8 @@ def list_records(args: argparse.Namespace) -> int:
     try:
         # Before the first page, so that nothing that comes meanwhile is missed.
         seen = reader.newest()
-        page = reader.page(wanted, limit, _after(args.after))
-        _print_page(form, page, limit, follows=args.follow)
+        page = reader.first(wanted, limit, _after(args.after))
+        _print_page(form, page, follows=args.follow)
         if args.follow:
             _follow(reader, wanted, seen, form)
     finally:
@@ -206,22 +206,22 @@ def list_records(args: argparse.Namespace) -> int:
     return ALL_WELL
 
 
-def _print_page(form: ListForm, page: Sequence[Found], limit: int, *, follows: bool) -> None:
-    if form is ListForm.CSV:
-        _write(csv_lines(reversed(page) if follows else page))
+def _print_page(form: ListForm, page: Page, *, follows: bool) -> None:
+    if form in (ListForm.CSV, ListForm.JSONL) or follows:
+        ordered = page.found[::-1] if follows else page.found
+        if form is ListForm.CSV:
+            _write(csv_lines(ordered))
+        else:
+            for found in ordered:
+                _print_line(form, found)
         return
-    if form is ListForm.JSONL or follows:
-        for found in reversed(page) if follows else page:
-            _print_line(form, found)
-        return
-    value = list_json(page, limit)
-    behind = value["next"]
+    value = list_json(page)
 
     def table(screen: Screen) -> None:
-        screen.table(HEADERS, rows(page))
-        if behind is not None:
+        screen.table(HEADERS, rows(page.found))
+        if page.behind is not None:
             screen.line()
-            screen.line(f"more: --after {behind}", "dim")
+            screen.line(f"more: --after {page.behind}", "dim")
 
     emit(Form(form.value), value, table)
 
