@@ -136,7 +136,6 @@ ODD_VALUES: tuple[Any, ...] = (
     _nested(DEEP, "list"),
     _nested(2000, "list"),
 )
-_HOLDS = {"request", "object", "oldObject"}
 _DAMAGES = ("cut", "byte", "insert", "twice", "repeat-key", "tail", "bom", "utf-16")
 _CHANGES = ("drop", "replace", "replace", "replace", "copy", "copy", "rename", "wrap", "old", "add")
 _positions = st.integers(0, 2**16)
@@ -219,9 +218,9 @@ def _change(
             inner.append(value)
     elif how == "old":
         request = review.get("request") if isinstance(review, dict) else None
-        if isinstance(request, dict) and isinstance(request.get("object"), dict):
+        if isinstance(request, dict) and _small(request.get("object")):
             request["operation"] = "UPDATE"
-            request["oldObject"] = orjson.loads(_dump(request["object"]))
+            request["oldObject"] = orjson.loads(_dump(request.get("object")))
 
 
 def _at(review: Any, path: Path) -> Any:

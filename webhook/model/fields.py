@@ -32,10 +32,13 @@ class InvalidObject(ValueError):
 def _at(obj: object, path: tuple[str, ...]) -> Any:
     here: Any = obj
     for depth, key in enumerate(path):
-        if here is None:
-            return None
-        if not isinstance(here, Mapping):
-            raise InvalidObject(".".join(path[:depth]) or "document", "a mapping is wanted here")
+        # A plain dict is told at once; asking for a Mapping takes several times as long.
+        if not isinstance(here, dict):
+            if here is None:
+                return None
+            if not isinstance(here, Mapping):
+                at = ".".join(path[:depth]) or "document"
+                raise InvalidObject(at, "a mapping is wanted here")
         here = here.get(key)
     return here
 
@@ -45,7 +48,7 @@ def mapping(obj: object, *path: str) -> Object:
     found = _at(obj, path)
     if found is None:
         return EMPTY
-    if not isinstance(found, Mapping):
+    if not isinstance(found, dict) and not isinstance(found, Mapping):
         raise InvalidObject(".".join(path) or "document", "a mapping is wanted here")
     return found
 
@@ -58,7 +61,7 @@ def items(obj: object, *path: str) -> Sequence[Object]:
     if not isinstance(found, list | tuple):
         raise InvalidObject(".".join(path), "a list is wanted here")
     for index, item in enumerate(found):
-        if not isinstance(item, Mapping):
+        if not isinstance(item, dict) and not isinstance(item, Mapping):
             raise InvalidObject(f"{'.'.join(path)}[{index}]", "a mapping is wanted here")
     return cast("Sequence[Object]", found)
 
@@ -82,11 +85,13 @@ def text(obj: object, *path: str, at: tuple[str, ...] = ()) -> str:
         at: Where ``obj`` itself stands, for the error.
     """
     found = _at(obj, path)
+    if isinstance(found, str):
+        return str(found)
     if found is None:
         return ""
     if isinstance(found, bool):
         return "true" if found else "false"
-    if isinstance(found, str | int | float):
+    if isinstance(found, int | float):
         return str(found)
     raise InvalidObject(".".join((*at, *path)), "a string is wanted here")
 

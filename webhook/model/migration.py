@@ -91,8 +91,12 @@ class LauncherPod:
         return bool(self.migration_uid)
 
     @classmethod
-    def from_object(cls, obj: Object) -> LauncherPod:
+    def from_object(cls, obj: Object, *, counted: bool = True) -> LauncherPod:
         """Read a v1 Pod.
+
+        Args:
+            obj: The pod.
+            counted: Whether its requests are read: not of one that takes no room yet.
 
         Raises:
             InvalidObject: A field has a type or a value that a Pod cannot have.
@@ -113,7 +117,7 @@ class LauncherPod:
             migration_uid=marks.get(labels.MIGRATION_UID, ""),
             node_selector=fields.labels(spec, "nodeSelector"),
             tolerations=read_tolerations(spec.get("tolerations"), "spec", "tolerations"),
-            requests=pod_requests(spec),
+            requests=pod_requests(spec) if counted else fields.EMPTY,
             scheduler=fields.text(spec, "schedulerName"),
             labels=marks,
             affinity=fields.mapping(spec, "affinity"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 _FORM = re.compile(
     r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))"
@@ -34,6 +35,8 @@ _SCALE = {
     "Ei": Fraction(2**60),
 }
 _LONGEST = 64
+# The same few sizes are written again and again.
+_REMEMBERED = 1024
 # "No quantity may represent a number greater than 2^63-1 in magnitude": larger ones are capped.
 _LARGEST = Fraction(2**63 - 1)
 
@@ -51,11 +54,19 @@ def parse(quantity: str | float) -> Fraction:
         InvalidQuantity: The text has none of the forms that Kubernetes accepts.
     """
     written = str(quantity)
-    form = _FORM.fullmatch(written) if len(written) <= _LONGEST else None
-    if form is None:
+    found = _read(written) if len(written) <= _LONGEST else None
+    if found is None:
         raise InvalidQuantity(
             f'"{written[:_LONGEST]}" is no quantity; write for example 8Gi, 8G or 8589934592'
         )
+    return found
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _read(written: str) -> Fraction | None:
+    form = _FORM.fullmatch(written)
+    if form is None:
+        return None
     number = Fraction(form["number"])
     scale = _SCALE[form["suffix"]] if form["suffix"] else Fraction(10) ** int(form["exp"] or 0)
     return max(-_LARGEST, min(number * scale, _LARGEST))
@@ -67,7 +78,13 @@ def milli(quantity: str | float) -> int:
     Raises:
         InvalidQuantity: The text has none of the forms that Kubernetes accepts.
     """
-    return ceil(parse(quantity) * 1000)
+    written = str(quantity)
+    return _milli(written) if len(written) <= _LONGEST else ceil(parse(written) * 1000)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _milli(written: str) -> int:
+    return ceil(parse(written) * 1000)
 
 
 def ceil(number: Fraction) -> int:

@@ -181,12 +181,15 @@ class Requirements:
         Args:
             individual: Label keys whose values tell single nodes apart, such as the host name.
         """
-        own_selectors = {k: s for k, s in self.selectors.items() if k in individual}
+        apart = [key for key in self.selectors if key in individual]
+        own_selectors = {key: self.selectors[key] for key in apart}
         own_affinity = self.affinity is not None and _touch(self.affinity, individual)
         own_topologies = tuple(t for t in self.topologies if _touch(t.terms, individual))
         shared = replace(
             self,
-            selectors={k: s for k, s in self.selectors.items() if k not in individual},
+            selectors={k: s for k, s in self.selectors.items() if k not in own_selectors}
+            if apart
+            else self.selectors,
             affinity=None if own_affinity else self.affinity,
             topologies=tuple(t for t in self.topologies if t not in own_topologies),
             pod_terms=(),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from webhook.model import fields, labels
 from webhook.model.kubevirt import KubeVirt
+from webhook.model.memory import Memory, storable
 from webhook.model.migration import RuntimeClass, Source
 from webhook.model.neighbours import Neighbours
 from webhook.model.node_groups import NodeGroups
@@ -16,7 +17,7 @@ from webhook.model.rendering import requirements
 from webhook.model.storage import not_judged, topologies
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from webhook.model.migration import LauncherPod, Migration, MigrationPolicy
     from webhook.model.node_affinity import LabelSelector
@@ -50,6 +51,8 @@ class Snapshot:
         upgrading: A Harvester upgrade runs.
         all_pods: ``pods`` and the room they take hold every pod, not only virtual machines.
         stale: Kinds whose facts are too old or were never filled; empty for files.
+        memory: What was found out about these facts already; it changes the time that an answer
+            takes and never the answer.
     """
 
     nodes: NodeGroups
@@ -69,6 +72,7 @@ class Snapshot:
     stale: tuple[str, ...] = ()
     repelling: tuple[tuple[LauncherPod, PodTerm], ...] = ()
     neighbours: Neighbours = field(init=False, repr=False, compare=False)
+    memory: Memory = field(init=False, repr=False, compare=False, default_factory=Memory)
 
     def __post_init__(self) -> None:
         """Put the pods where they can be asked about; nothing is looked at yet."""
@@ -109,6 +113,40 @@ class Snapshot:
         Raises:
             InvalidObject: A field of the VMI has a type that a VMI cannot have.
         """
+        asked = migration.added_node_selector if migration else fields.EMPTY
+        key = self.memory_key(vmi, asked, strict_passthrough)
+        if key is None:
+            return self._requirements(vmi, migration, strict_passthrough=strict_passthrough)
+        known = self.memory.get(key)
+        if known is None:
+            known = self._requirements(vmi, migration, strict_passthrough=strict_passthrough)
+            self.memory.keep(key, known)
+        return cast("Requirements", known)
+
+    def memory_key(
+        self, vmi: VirtualMachineInstance, asked: Mapping[str, str], *more: Hashable
+    ) -> Hashable | None:
+        """Return under what to remember something about a migration of a VMI.
+
+        None where nothing is to be remembered: the VMI is not the one among these facts, or more
+        is asked of its target than can be kept.
+
+        Args:
+            vmi: What is to move.
+            asked: The migration's ``addedNodeSelector``, all that is read of a migration.
+            more: What else it depends on.
+        """
+        if self.vmis.get(vmi.key) is not vmi or not storable(asked):
+            return None
+        return (vmi.key, tuple(asked.items()), *more)
+
+    def _requirements(
+        self,
+        vmi: VirtualMachineInstance,
+        migration: Migration | None,
+        *,
+        strict_passthrough: bool,
+    ) -> Requirements:
         named = fields.text(vmi.spec, "runtimeClassName") or self.kubevirt.default_runtime_class
         return requirements(
             vmi,

@@ -33,7 +33,7 @@ class Mode(Enum):
 
     def capped(self, limit: Mode) -> Mode:
         """Return the weaker of this mode and the limit."""
-        return min(self, limit)
+        return self if _STRENGTH[self] <= _STRENGTH[limit] else limit
 
 
 _STRENGTH: Mapping[Mode, int] = {mode: strength for strength, mode in enumerate(Mode)}

@@ -67,6 +67,7 @@ class Case:
         self.via = ""
         self.override = requester.Override()
         self.refusal_follows = False
+        self._modes: dict[tuple[Rule, MigrationOrigin | None], Mode] = {}
         self._results: list[RuleResult] = []
         self._outcomes: list[Outcome] = []
         self._refusals: list[str] = []
@@ -75,12 +76,15 @@ class Case:
 
     def mode(self, rule: Rule) -> Mode:
         """Return the mode in which a rule reviews this object."""
-        return self.configuration.mode_for(
-            rule,
-            namespace=self.review.namespace,
-            origin=self.origin or MigrationOrigin.USER,
-            upgrading=self.snapshot.upgrading,
-        )
+        known = self._modes.get((rule, self.origin))
+        if known is None:
+            known = self._modes[rule, self.origin] = self.configuration.mode_for(
+                rule,
+                namespace=self.review.namespace,
+                origin=self.origin or MigrationOrigin.USER,
+                upgrading=self.snapshot.upgrading,
+            )
+        return known
 
     def conditions(self, demanded: Requirements) -> Conditions:
         """Return what judging nodes depends on besides the demands."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from webhook.model import labels
 from webhook.model.advice import advice_for, alternatives
@@ -14,6 +14,8 @@ from webhook.model.wording import clauses, escaped, refusal
 from webhook.policy.rules import Mode, Rule
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from webhook.model.migration import Migration
     from webhook.model.placement import Assessment, Conditions
     from webhook.model.requirements import Requirements
@@ -58,13 +60,18 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A migration held against all nodes."""
+    """A migration held against all nodes.
+
+    Attributes:
+        key: Under what it is remembered, None where it is not.
+    """
 
     vmi: VirtualMachineInstance
     demanded: Requirements
     assessment: Assessment
     conditions: Conditions
     verdict: Verdict
+    key: Hashable | None = None
 
 
 def judge(case: Case, vmi: VirtualMachineInstance, migration: Migration) -> Judged:
@@ -74,11 +81,29 @@ def judge(case: Case, vmi: VirtualMachineInstance, migration: Migration) -> Judg
         InvalidObject: The VMI has a field of a type that a VMI cannot have.
     """
     strict = case.mode(Rule.PASSTHROUGH_CPU) is Mode.ENFORCE
-    demanded = case.snapshot.requirements(vmi, migration, strict_passthrough=strict)
+    snapshot, settings = case.snapshot, case.configuration
+    key = snapshot.memory_key(
+        vmi,
+        migration.added_node_selector,
+        strict,
+        case.by_name,
+        settings.cluster.autoscaled,
+        settings.passing_taints,
+    )
+    known = snapshot.memory.get(key) if key is not None else None
+    if known is not None:
+        return cast("Judged", known)
+    demanded = snapshot.requirements(vmi, migration, strict_passthrough=strict)
     conditions = case.conditions(demanded)
-    assessment = assess(demanded, case.snapshot.nodes, conditions)
+    assessment = assess(demanded, snapshot.nodes, conditions)
+    if snapshot.nodes.settles or demanded.source_settling_until is not None:
+        # The answer depends on the time.
+        key = None
     verdict = _verdict(case, vmi, demanded, assessment, conditions)
-    return Judged(vmi, demanded, assessment, conditions, verdict)
+    judged = Judged(vmi, demanded, assessment, conditions, verdict, key)
+    if key is not None:
+        snapshot.memory.keep(key, judged)
+    return judged
 
 
 def _subject(vmi: VirtualMachineInstance) -> str:
@@ -173,19 +198,37 @@ def message(case: Case, judged: Judged) -> str:
         head += f": {verdict.reason}"
     advice = ""
     if verdict.rule in (Rule.INCOMPATIBLE_TARGET, Rule.CHOSEN_NODE):
-        if verdict.chosen:
-            advice = alternatives(
-                judged.demanded, case.snapshot, judged.conditions, by_name=case.by_name
-            )
-        advice = advice or advice_for(
-            judged.vmi,
-            case.snapshot,
-            judged.demanded,
-            judged.assessment,
-            judged.conditions,
-            by_name=case.by_name,
-        )
+        advice = _known_advice(case, judged)
     return refusal(head, verdict.body, advice, case.decision_id)
+
+
+def _known_advice(case: Case, judged: Judged) -> str:
+    memory = case.snapshot.memory
+    key = None if judged.key is None else ("advice", judged.key)
+    known = None if key is None else memory.get(key)
+    if known is not None:
+        return cast("str", known)
+    found = _advice(case, judged)
+    if key is not None:
+        memory.keep(key, found)
+    return found
+
+
+def _advice(case: Case, judged: Judged) -> str:
+    if judged.verdict.chosen:
+        others = alternatives(
+            judged.demanded, case.snapshot, judged.conditions, by_name=case.by_name
+        )
+        if others:
+            return others
+    return advice_for(
+        judged.vmi,
+        case.snapshot,
+        judged.demanded,
+        judged.assessment,
+        judged.conditions,
+        by_name=case.by_name,
+    )
 
 
 def rules_asked(judged: Judged) -> tuple[Rule, ...]:

@@ -68,7 +68,7 @@ def mutate_created(case: Case) -> None:
 def _mutate_first(case: Case, obj: fields.Object) -> None:
     """Lead a host-model guest's start to nodes that it can leave again."""
     rule = Rule.FIRST_BOOT
-    pod = LauncherPod.from_object(obj)
+    pod = LauncherPod.from_object(obj, counted=False)
     vmi = case.snapshot.vmis.get(f"{pod.namespace}/{pod.vmi_name}")
     doubt = _doubt_of_vmi(case, pod, vmi, obj)
     if vmi is None or doubt:
@@ -110,7 +110,7 @@ def _choices(found: Assessment, case: Case) -> list[tuple[Node, int]]:
 
 
 def _mutate_target(case: Case, obj: fields.Object) -> None:
-    pod = LauncherPod.from_object(obj)
+    pod = LauncherPod.from_object(obj, counted=False)
     doubt = _doubt(case, pod, obj)
     if doubt:
         case.would_change(Rule.TARGET_SELECTORS, f"pod left alone: {doubt}")
@@ -196,7 +196,12 @@ def _as_posted(demanded: Requirements, pod: LauncherPod, obj: fields.Object) -> 
     }
     return replace(
         demanded,
-        selectors={k: replace(s, value=pod.node_selector[k]) for k, s in posted.items()},
+        selectors={
+            key: selector if selector.value == value else replace(selector, value=value)
+            for (key, selector), value in zip(
+                posted.items(), pod.node_selector.values(), strict=True
+            )
+        },
         affinity=None if written is None else read_terms(written, *at, "nodeSelectorTerms"),
         absent=(),
         tolerations=tuple(dict.fromkeys((*demanded.tolerations, *pod.tolerations))),

@@ -187,6 +187,9 @@ class Metrics:
         )
         build.labels(_version(), platform.python_version()).set(1)
         ProcessCollector(registry=self._registry)
+        # Looking a series up by its labels takes longer than counting in it.
+        self._of_review: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._of_decision: dict[tuple[str, str, str], Counter] = {}
         for path in PATHS:
             # A series that appears with its first event hides that event from rate().
             self._reviews.labels(path, "200")
@@ -213,16 +216,25 @@ class Metrics:
             seconds: How long that took.
         """
         label = path if path in PATHS else OTHER
-        self._reviews.labels(label, str(code)).inc()
-        self._seconds.labels(label).observe(seconds)
+        series = self._of_review.get((label, code))
+        if series is None:
+            series = self._reviews.labels(label, str(code)), self._seconds.labels(label)
+            self._of_review[label, code] = series
+        count, durations = series
+        count.inc()
+        durations.observe(seconds)
 
     def count_decision(self, rule: str, mode: str, outcome: str) -> None:
         """Count what one rule decided; values that are on no list count as ``other``."""
-        self._decisions.labels(
+        known = (
             rule if rule in _RULES else OTHER,
             mode if mode in _MODES else OTHER,
             outcome if outcome in _OUTCOMES else OTHER,
-        ).inc()
+        )
+        series = self._of_decision.get(known)
+        if series is None:
+            series = self._of_decision[known] = self._decisions.labels(*known)
+        series.inc()
 
     def count_deadline_miss(self, miss: Miss) -> None:
         """Count a reply that had to leave before something had ended."""
