@@ -15,6 +15,7 @@ from webhook.audit.database import (
     database_url,
     engine_of,
     migrate,
+    sqlite_url,
 )
 from webhook.audit.errors import AuditError
 from webhook.audit.record import Record
@@ -207,6 +208,26 @@ def test_replicas_that_drop_old_days_at_once_take_them_out_of_the_sums_once(engi
     days = [s for s in rows(engine, schema.count) if s["day"] != schema.ALL_DAYS]
     assert len(days) == 3 * 10
     assert sums == [10, 10, 10]
+
+
+def test_sqlite_gives_room_back_to_the_file_system(tmp_path) -> None:
+    engine = engine_of(sqlite_url(tmp_path))
+    migrate(engine)
+    reason = "x" * 3_000
+    records = [refusal(user=f"user {n}", override_reason=reason) for n in range(500)]
+    Store(engine).write("r1", frames(*records))
+
+    def pages() -> int:
+        with engine.connect() as connection:
+            return int(connection.exec_driver_sql("PRAGMA page_count").scalar_one())
+
+    full = pages()
+    later = NOON / MICROSECONDS + 86_400
+    while keeping.apply(engine, Retention(seconds=60), later):
+        pass
+    assert full > 500
+    assert pages() < full / 4
+    engine.dispose()
 
 
 def test_the_oldest_records_go_when_there_are_too_many(engine, monkeypatch) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from webhook.audit.importance import IMPORTANCE
+from webhook.audit.loss import Loss, Reason
 from webhook.cli.decision_log import DecisionLog, LogForm
 from webhook.policy.rules import Mode, Rule
 from webhook.review.admission import Review, review_of_object
@@ -67,6 +69,30 @@ def test_long_values_are_cut() -> None:
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_only_decisions_worth_keeping_are_written(outcome: Outcome) -> None:
     assert bool(logged(asked(), decided(outcome))) is (outcome in IMPORTANCE)
+
+
+def test_the_change_of_what_will_be_refused_is_not_written() -> None:
+    changed = replace(decided(Outcome.CHANGED), refusal_follows=True)
+    assert logged(asked(), changed) == ""
+
+
+def test_a_record_that_is_lost_is_written_whole_and_in_one_line() -> None:
+    stream = io.StringIO()
+    log = DecisionLog(lambda: NOON, stream)
+    payload = json.dumps({"user": "anna\n\x1b[2J", "message": "no node"}).encode()
+    log.lost(Loss(Reason.DISK_FULL, payload, "No space left on device"))
+    log.lost(Loss(Reason.DAMAGED, b"", "file: 3 bytes"))
+    first, second = stream.getvalue().splitlines()
+    assert json.loads(first) == {
+        "time": "2026-11-26T12:00:00.000Z",
+        "level": "error",
+        "message": "decision not kept",
+        "reason": "disk-full",
+        "detail": "No space left on device",
+        "record": {"user": "anna\n\x1b[2J", "message": "no node"},
+    }
+    assert json.loads(second)["record"] is None
+    assert "\x1b" not in first
 
 
 def test_a_log_that_cannot_be_written_does_not_fail_the_review() -> None:

@@ -89,6 +89,8 @@ def _sqlite(url: URL, *, read_only: bool) -> Engine:
             connection.execute("PRAGMA journal_mode = WAL")
             # What is committed is deleted from the spool, so it must be on disk.
             connection.execute("PRAGMA synchronous = FULL")
+            # For PRAGMA optimize: it then looks at samples, and holds up no writer.
+            connection.execute("PRAGMA analysis_limit = 400")
         connection.execute("PRAGMA cache_size = -32768")
 
     @event.listens_for(engine, "begin")

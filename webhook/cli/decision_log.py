@@ -57,8 +57,8 @@ class DecisionLog:
         self._coloured = terminal and not os.environ.get("NO_COLOR")
 
     def write(self, review: Review, decision: Decision) -> None:
-        """Write a decision, if it is one that is kept."""
-        if decision.outcome not in IMPORTANCE:
+        """Write a decision, if it is one that is kept, or would be were it no dry run."""
+        if decision.outcome not in IMPORTANCE or decision.refusal_follows:
             return
         self._write(self._line(review, decision))
 
