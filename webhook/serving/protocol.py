@@ -60,6 +60,10 @@ class _OneWrite:
             self._transport.write(self._head + data)
             self._head = b""
 
+    def is_closing(self) -> bool:
+        """Tell whether nothing more can be written."""
+        return self._transport.is_closing()
+
     def close(self) -> None:
         """Close the connection once all is written."""
         self._transport.close()
@@ -162,8 +166,10 @@ class ReviewProtocol(HttpToolsProtocol):
             raise _TooMuch
         self._in_head = False
         super().on_headers_complete()
-        # The cycle asks nothing else of it.
-        self.cycle.transport = cast("asyncio.Transport", _OneWrite(self.transport, self.cycle))
+        # A response to HEAD has no body to wait for.
+        if self.scope["method"] != "HEAD":
+            # The cycle asks nothing else of it.
+            self.cycle.transport = cast("asyncio.Transport", _OneWrite(self.transport, self.cycle))
         if self.server_state.stopping:
             self.cycle.keep_alive = False
 
