@@ -1,7 +1,4 @@
-"""Reviews while a real API server's watches are busy: 1,000 nodes, 2,000 VMs.
-
-Needs an API server that may be filled (`--kubeconfig`); see docs/performance.md.
-"""
+"""Reviews while the watches of a real API server are busy: 1,000 nodes, 2,000 VMs."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +23,11 @@ from typing import TYPE_CHECKING, Any
 from kubernetes.config import new_client_from_config
 from memory import kib, processes
 from sample import cluster_objects
+
+# The API server is that of the test bed.
+sys.path.append(str(Path(__file__).parents[1]))
+from tests.live.conftest import KINDS, ApiServer
+from tests.testbed.bed import recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +43,10 @@ STARTS_WITHIN = 180
 # VMIs, which change nothing; and VMs that start and stop.
 HEARTBEATS, GUESTS, STARTS = 20, 20, 10
 NODE_CHANGES = 1
+SETTINGS = (
+    ("facts: {settleAfter: 1s}", "all nodes known for long"),
+    ("", "all nodes new, so that their labels may still come"),
+)
 
 
 class Cluster:
@@ -215,24 +221,48 @@ def cpu_seconds(pids: list[int]) -> float:
     return sum(int(f[11]) + int(f[12]) for f in fields) / 100
 
 
+@contextmanager
+def api_server() -> Iterator[Path]:
+    """Start etcd and kube-apiserver alone; yield the administrator's kubeconfig."""
+    if any(program.name in ("etcd", "kube-apiserver") for program in recipe.stale()):
+        raise SystemExit("  the API server is not built; run: make testbed")
+    with tempfile.TemporaryDirectory(prefix="migration-guard-live-") as folder:
+        server = ApiServer(Path(folder, "server"))
+        # No controllers are there that would make accounts, or take taints off.
+        plugins = "ServiceAccount,TaintNodesByCondition"
+        server.plane.apiserver.command.append(f"--disable-admission-plugins={plugins}")
+        try:
+            server.start()
+            for plural, kind in KINDS.items():
+                server.define(plural, kind)
+            yield server.kubeconfig
+        finally:
+            server.stop()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--nodes", type=int, default=1_000)
     parser.add_argument("--vms", type=int, default=2_000)
-    parser.add_argument("--filled", action="store_true", help="the API server was filled before")
     args = parser.parse_args()
-    cluster = Cluster(args.kubeconfig)
-    if not args.filled:
+    with api_server() as kubeconfig:
+        cluster = Cluster(kubeconfig)
         began = time.monotonic()
         fill(cluster, args.nodes, args.vms)
-        print(f"  filled in {time.monotonic() - began:.0f} s")
+        print(f"  API server filled in {time.monotonic() - began:.0f} s")
+        for settings, words in SETTINGS:
+            print(f"  {words}:")
+            serve(args, cluster, kubeconfig, settings)
+
+
+def serve(args: argparse.Namespace, cluster: Cluster, kubeconfig: Path, settings: str) -> None:
     with tempfile.TemporaryDirectory(prefix="migration-guard-live-") as folder:
-        ports = Path(folder, "ports.json")
+        ports, config = Path(folder, "ports.json"), Path(folder, "guard.yaml")
+        config.write_text(settings)
         command = [
-            *(sys.executable, "-m", "webhook.cli", "serve", "--kubeconfig", str(args.kubeconfig)),
+            *(sys.executable, "-m", "webhook.cli", "serve", "--kubeconfig", str(kubeconfig)),
             *("--bind", "127.0.0.1", "--port", "0", "--ops-port", "0"),
-            *("--certs-dir", folder, "--ports-file", str(ports)),
+            *("--certs-dir", folder, "--ports-file", str(ports), "--config", str(config)),
         ]
         began = time.monotonic()
         with (

@@ -7,16 +7,16 @@ is asked node by node, and only when a demand speaks of it.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from webhook.model import fields, labels
 from webhook.model.node import Node
-from webhook.model.part import At
+from webhook.model.rooms import Free, Rooms, room, too_small
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping
 
 # A label key with more different values than this is taken to tell single nodes apart (racks, host
 # names of storage drivers): nodes are not grouped by it.
@@ -68,7 +68,8 @@ class NodeGroup:
         position: Where each stands in ``nodes``.
         least_allocatable: Of each resource the smallest allocatable amount among them; nodes that
             report nothing do not count.
-        settling: Whether labels of these nodes may still come.
+        settled: From when the first and the last of these nodes count as settled, in Unix seconds;
+            None where all have settled long since.
         kind: Which of :attr:`NodeGroups.kinds` these nodes are of.
         site: Which of :attr:`NodeGroups.sites` these nodes are of.
         number: Which of :attr:`NodeGroups.groups` this is.
@@ -78,68 +79,22 @@ class NodeGroup:
     nodes: tuple[Node, ...]
     position: Mapping[str, int]
     least_allocatable: Mapping[str, int]
-    settling: bool
+    settled: tuple[float, float] | None
     kind: int
     site: int
     number: int
 
+    @property
+    def settling(self) -> bool:
+        """Whether labels of these nodes may still come, or might at some earlier time."""
+        return self.settled is not None
 
-class Room(NamedTuple):
-    """What is free on a group of nodes, for one size of VM.
-
-    Attributes:
-        short: The nodes on which resources are used up, with the names of these.
-        rest: The other nodes.
-    """
-
-    short: tuple[tuple[tuple[str, ...], At], ...]
-    rest: Sequence[Node]
-
-
-class Rooms(NamedTuple):
-    """What is free, group by group; ``too_small`` are groups with nodes that never fit the size."""
-
-    of_group: tuple[Room, ...]
-    too_small: frozenset[int]
-
-
-# Of each resource what is left of it on each node of a group, as pairs of amount and position, the
-# smallest amount first; nodes that do not report a resource are left out.
-_Free: TypeAlias = "Mapping[str, tuple[tuple[int, int], ...]]"
-
-
-def _short_of(free: _Free, requests: Mapping[str, int]) -> dict[str, list[int]]:
-    """Return the positions of the nodes on which a resource is used up, by the resource."""
-    short: dict[str, list[int]] = {}
-    for name, asked in requests.items():
-        ordered = free.get(name, ())
-        end = bisect_left(ordered, (asked, -1))
-        if end:
-            short[name] = [position for _, position in ordered[:end]]
-    return short
-
-
-def _room(group: NodeGroup, free: _Free, requests: Mapping[str, int]) -> Room:
-    short = _short_of(free, requests)
-    if not short:
-        return Room((), group.nodes)
-    names: dict[int, tuple[str, ...]] = {}
-    for name in sorted(short):
-        for position in short[name]:
-            names[position] = (*names.get(position, ()), name)
-    together: dict[tuple[str, ...], list[int]] = {}
-    for position in sorted(names):
-        together.setdefault(names[position], []).append(position)
-    rest = tuple(position for position in range(len(group.nodes)) if position not in names)
-    return Room(
-        tuple((several, At(group.nodes, tuple(at))) for several, at in together.items()),
-        At(group.nodes, rest),
-    )
-
-
-def _too_small(group: NodeGroup, requests: Mapping[str, int]) -> bool:
-    least = group.least_allocatable
-    return bool(least) and any(asked > least.get(name, 0) for name, asked in requests.items())
+    def settles_in_part(self, now: float | None) -> bool:
+        """Tell whether labels may still come to some of these nodes, and to others no more."""
+        if self.settled is None or now is None:
+            return False
+        first, last = self.settled
+        return first <= now < last
 
 
 # What was found for a size before, and the groups in which it may be different now.
@@ -228,7 +183,7 @@ class NodeGroups:
         self._group_of: Mapping[str, int] = {
             name: group.number for group in self.groups for name in group.position
         }
-        self._free: list[_Free | None] = [None] * len(self.groups)
+        self._free: list[Free | None] = [None] * len(self.groups)
         self._rooms: dict[object, Rooms] = {}
         self._rooms_before: Mapping[object, _RoomsBefore] = {}
         self.memory: dict[object, object] = {}
@@ -246,6 +201,7 @@ class NodeGroups:
         elsewhere = frozenset(pair for pair in shared.items() if not of_kubevirt(pair[0]))
         first = nodes[0]
         site = (elsewhere, first.taints, first.cordoned, first.ready, first.settling_until is None)
+        until = [node.settling_until for node in nodes if node.settling_until is not None]
         return NodeGroup(
             representative=replace(
                 nodes[0], labels=shared, capacity=fields.EMPTY, allocatable=fields.EMPTY
@@ -253,7 +209,7 @@ class NodeGroups:
             nodes=tuple(nodes),
             position={node.name: position for position, node in enumerate(nodes)},
             least_allocatable=_least(node.allocatable for node in nodes),
-            settling=nodes[0].settling_until is not None,
+            settled=(min(until), max(until)) if until else None,
             kind=kinds.setdefault(of_kind, len(kinds)),
             site=sites.setdefault(site, len(sites)),
             number=number,
@@ -285,15 +241,17 @@ class NodeGroups:
         before, changed = self._rooms_before.get(key, _NO_ROOMS)
         if before is None:
             return Rooms(
-                tuple(_room(g, self._free_of(g.number), requests) for g in self.groups),
-                frozenset(g.number for g in self.groups if _too_small(g, requests)),
+                tuple(room(g.nodes, self._free_of(g.number), requests) for g in self.groups),
+                frozenset(
+                    g.number for g in self.groups if too_small(g.least_allocatable, requests)
+                ),
             )
         of_group = list(before.of_group)
         for number in changed:
-            of_group[number] = _room(self.groups[number], self._free_of(number), requests)
+            of_group[number] = room(self.groups[number].nodes, self._free_of(number), requests)
         return Rooms(tuple(of_group), before.too_small)
 
-    def _free_of(self, number: int) -> _Free:
+    def _free_of(self, number: int) -> Free:
         known = self._free[number]
         if known is None:
             found: dict[str, list[tuple[int, int]]] = {}

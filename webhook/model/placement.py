@@ -216,14 +216,14 @@ class _Judge:
         self._known: dict[object, tuple[Obstacle, ...]] = {}
         rooms = nodes.rooms(own.requests)
         self.room = rooms.of_group
-        # Where a demand speaks of single nodes, and where the nodes settle one by one.
+        # Where a demand speaks of single nodes, and where only some of the nodes have settled.
         self._own_each: Collection[int] = rooms.too_small
         if own.selectors or own.affinity is not None or own.topologies:
             self._own_each = range(len(nodes.groups))
         self.asked_each: Collection[int] = self._own_each
         if nodes.settles:
-            settling = (group.number for group in nodes.groups if group.settling)
-            self.asked_each = {*self._own_each, *settling}
+            in_part = (g.number for g in nodes.groups if g.settles_in_part(under.now))
+            self.asked_each = {*self._own_each, *in_part}
 
     def parted(
         self, group: NodeGroup, base: tuple[Obstacle, ...], *, with_room: bool
