@@ -224,8 +224,6 @@ def cpu_seconds(pids: list[int]) -> float:
 @contextmanager
 def api_server() -> Iterator[Path]:
     """Start etcd and kube-apiserver alone; yield the administrator's kubeconfig."""
-    if any(program.name in ("etcd", "kube-apiserver") for program in recipe.stale()):
-        raise SystemExit("  the API server is not built; run: make testbed")
     with tempfile.TemporaryDirectory(prefix="migration-guard-live-") as folder:
         server = ApiServer(Path(folder, "server"))
         # No controllers are there that would make accounts, or take taints off.
@@ -245,6 +243,9 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=1_000)
     parser.add_argument("--vms", type=int, default=2_000)
     args = parser.parse_args()
+    if any(program.name in ("etcd", "kube-apiserver") for program in recipe.stale()):
+        print("  left out: the API server is not built; run: make testbed")
+        return
     with api_server() as kubeconfig:
         cluster = Cluster(kubeconfig)
         began = time.monotonic()
