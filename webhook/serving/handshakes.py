@@ -139,11 +139,12 @@ class Acceptor:
     async def _shake_hands(self, connection: Connection) -> None:
         how = Ending.CLIENT
         try:
-            # The deadline of the handshake is the sweep's to hold.
             await self._loop.connect_accepted_socket(
                 lambda: self._protocol(connection),
                 connection.socket,
                 ssl=self._context,
+                # The sweep comes first, and counts; uvloop's own is a minute.
+                ssl_handshake_timeout=self._connections.limits.stall_seconds + CLOSE_SECONDS,
                 ssl_shutdown_timeout=CLOSE_SECONDS,
             )
         except ssl.SSLError:
