@@ -10,10 +10,10 @@ INPUTS ?= 100000
 # The only tool whose folder cannot be set in pyproject.toml.
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help setup demo serve test testbed torture lint fuzz bench lock clean
+.PHONY: help setup demo serve test testbed differential torture lint fuzz bench lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install everything into .venv (quick when nothing changed)
 	@.ci/setup
@@ -39,6 +39,10 @@ testbed: setup ## build the programs of the test bed, once (docs/testing.md)
 
 test: setup lint testbed ## all checks, then all tests; options of pytest: ARGS="-k affinity"
 	@$(BIN)/python -m pytest -q $(ARGS)
+
+differential: setup testbed ## 2,400 placements by the real scheduler, and all VMs by virt-controller, beside the model's
+	@DIFFERENTIAL_PAIRS=2400 $(BIN)/python -m pytest -q -rP tests/testbed/test_against_the_scheduler.py \
+		tests/testbed/test_against_virt_controller.py $(ARGS)
 
 fuzz: setup ## 100,000 damaged reviews, new ones every time; fewer: INPUTS=2000
 	@FUZZ_INPUTS=$(INPUTS) $(BIN)/python -m pytest -q -k "fuzz" tests/server $(ARGS)
