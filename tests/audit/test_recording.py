@@ -82,6 +82,19 @@ def test_a_record_is_read_again_as_it_was_written() -> None:
         assert read_again.user == one.user
 
 
+CONTROLLER = min(FACTS.snapshot.kubevirt.service_account("kubevirt-controller"))
+
+
+@pytest.mark.parametrize(("user", "evacuated"), [(CONTROLLER, "rome-1"), ("anna", "")])
+def test_an_evacuation_is_believed_of_the_controller_only(user: str, evacuated: str) -> None:
+    namespace, _, name = stuck().partition("/")
+    notes = {"kubevirt.io/evacuationMigration": "rome-1"}
+    obj = migration(name, namespace, annotations=notes)
+    _, record = decided(review_of_object(obj, username=user))
+    assert record.evacuated_node == evacuated
+    assert record.origin == ("evacuation" if evacuated else "user")
+
+
 def test_a_record_of_an_older_version_is_read_with_defaults_for_what_it_lacks() -> None:
     older = json.loads(refusal(via="virtctl", facts_age=1.5).encode())
     del older["via"], older["factsAge"]

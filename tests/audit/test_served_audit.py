@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import random
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -134,6 +135,30 @@ def test_every_refusal_that_reached_a_user_is_found_after_kills_under_load(serve
     serve()
     eventually(lambda: told <= set(rows_by_decision(reader)))
     assert {tuple(counts) for counts in rows_by_decision(reader).values()} == {(1,)}
+
+
+def test_a_worker_that_is_killed_leaves_its_folder_to_the_next(tmp_path) -> None:
+    guard = Guard(tmp_path, "--audit-dir", tmp_path / "audit")
+    try:
+        before = guard.refused("before")
+        children = Path(f"/proc/{guard.process.pid}/task/{guard.process.pid}/children")
+        (worker,) = children.read_text().split()
+        os.kill(int(worker), signal.SIGKILL)
+        told: list[str] = []
+
+        def refused_again() -> bool:
+            try:
+                told.append(guard.refused("after"))
+            except (OSError, http.client.HTTPException):
+                return False
+            return True
+
+        eventually(refused_again)
+        engine = engine_of(sqlite_url(tmp_path / "audit"))
+        eventually(lambda: {before, *told} <= set(rows_by_decision(engine)))
+        engine.dispose()
+    finally:
+        guard.stop()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from tests.audit.recorded import NOON, an_id, change, refusal
-from tests.cli.conftest import Ran, Run
+from tests.cli.conftest import CLUSTER, Ran, Run
 from webhook.audit.database import engine_of, migrate, sqlite_url
 from webhook.audit.importance import Importance
 from webhook.audit.segments import Frame
@@ -207,6 +207,24 @@ def test_sums_name_the_label_that_blocks_most(run: Run, kept: Path) -> None:
 )
 def test_what_cannot_be_read_is_told(run: Run, words: tuple[str, ...], says: str) -> None:
     ran = run("audit", *words)
+    assert ran.status == 2
+    assert says in ran.err
+    assert "hunter2" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--audit-database", "postgresql://h/d"), "a database for the audit is named, but no"),
+        (("--audit-dir", "a", "--audit-database", "postgresql://u:hunter2@h/d"), "everybody can"),
+        (("--audit-dir", "a", "--audit-database", "sqlite://"), "sqlite:///FILE is wanted"),
+        (("--audit-dir", "a", "--audit-database-file", "gone"), "gone: cannot read the URL"),
+    ],
+)
+def test_a_server_is_not_started_with_an_audit_that_cannot_be(
+    run: Run, words: tuple[str, ...], says: str
+) -> None:
+    ran = run("serve", "--inventory", CLUSTER, *words)
     assert ran.status == 2
     assert says in ran.err
     assert "hunter2" not in ran.err

@@ -13,6 +13,7 @@ from webhook.audit.record import MUTATING, VALIDATING, Record, microseconds
 from webhook.model import fields, labels
 from webhook.model.migration import LauncherPod, Migration
 from webhook.model.virtual_machine import VirtualMachine, VirtualMachineInstance
+from webhook.policy.origins import MigrationOrigin
 from webhook.review.admission import in_namespace
 from webhook.review.annotations import OVERRIDE
 from webhook.review.cpu_models import model_source
@@ -45,6 +46,8 @@ def record_of(review: Review, decision: Decision, circumstances: Circumstances) 
     about = _about(review, decision, circumstances.facts)
     telling = [r for r in decision.rules if r.outcome is decision.outcome] or decision.rules[:1]
     metadata = _metadata(review.obj or review.old or fields.EMPTY)
+    # Anybody can write the annotation; the origin says whether it is believed.
+    evacuates = decision.origin == MigrationOrigin.EVACUATION
     return Record(
         decision=decision.decision_id,
         time=microseconds(circumstances.now),
@@ -78,7 +81,7 @@ def record_of(review: Review, decision: Decision, circumstances: Circumstances) 
         groups=cut.texts("groups", review.groups, limits.MOST_GROUPS),
         origin=decision.origin,
         via=decision.via,
-        evacuated_node=cut.text("evacuatedNode", about.evacuated_node if decision.origin else ""),
+        evacuated_node=cut.text("evacuatedNode", about.evacuated_node if evacuates else ""),
         source=cut.text("source", about.source),
         chosen_node=cut.text("chosenNode", about.chosen_node),
         cpu_model=cut.text("cpuModel", about.cpu_model),
