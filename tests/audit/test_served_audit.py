@@ -170,7 +170,8 @@ def small_disk(tmp_path):
     if os.geteuid() != 0 or subprocess.run(words, capture_output=True, check=False).returncode:
         pytest.skip("only root can mount a small file system")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    # Lazily: a server that a failed test left behind must not keep it.
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def _fill(path: Path) -> None:
@@ -183,27 +184,29 @@ def test_on_a_full_disk_everything_is_refused_and_what_is_lost_is_exactly_what_i
     tmp_path, small_disk
 ) -> None:
     guard = Guard(tmp_path, "--audit-dir", small_disk)
-    told = {guard.refused(f"before {n}") for n in range(5)}
     engine = engine_of(sqlite_url(small_disk))
-    eventually(lambda: set(rows_by_decision(engine)) == told)
     junk = small_disk / "junk"
-    with pytest.raises(OSError, match="No space left"):
-        _fill(junk)
-    told |= {guard.refused(f"full {n}") for n in range(300)}
-    assert "records lost (disk-full" in guard.ops("/readyz?verbose")
-    assert guard.ops("/readyz") == "ready\n"
-    junk.unlink()
-    told |= {guard.refused(f"after {n}") for n in range(5)}
-    lines = [json.loads(line) for line in guard.read_log().splitlines() if line.startswith("{")]
-    lost = [line["record"] for line in lines if line["message"] == "decision not kept"]
-    assert lost
-    counted = f'migration_guard_audit_lost_total{{reason="disk-full"}} {len(lost)}.0'
-    assert counted in guard.ops("/metrics")
-    kept = told - {record["decision"] for record in lost}
-    eventually(lambda: set(rows_by_decision(engine)) == kept)
-    assert all(record["user"].startswith("full ") for record in lost)
-    guard.stop()
-    engine.dispose()
+    try:
+        told = {guard.refused(f"before {n}") for n in range(5)}
+        eventually(lambda: set(rows_by_decision(engine)) == told)
+        with pytest.raises(OSError, match="No space left"):
+            _fill(junk)
+        told |= {guard.refused(f"full {n}") for n in range(300)}
+        eventually(lambda: "records lost (disk-full" in guard.ops("/readyz?verbose"))
+        assert guard.ops("/readyz") == "ready\n"
+        junk.unlink()
+        told |= {guard.refused(f"after {n}") for n in range(5)}
+        lines = [json.loads(text) for text in guard.read_log().splitlines() if text[0] == "{"]
+        lost = [line["record"] for line in lines if line["message"] == "decision not kept"]
+        counted = f'migration_guard_audit_lost_total{{reason="disk-full"}} {len(lost)}.0'
+        assert lost
+        assert counted in guard.ops("/metrics")
+        kept = told - {record["decision"] for record in lost}
+        eventually(lambda: set(rows_by_decision(engine)) == kept)
+        assert all(record["user"].startswith("full ") for record in lost)
+    finally:
+        guard.stop()
+        engine.dispose()
 
 
 def test_the_server_starts_and_refuses_without_its_database_and_says_so(tmp_path) -> None:
