@@ -51,7 +51,7 @@ class ServedCluster:
         self._was_synced = False
         self._errors: dict[str, str] = {}
         self._details: dict[str, tuple[bool, str]] = {}
-        self._live = LiveFacts(connection, self._following, told=self._tell)
+        self._live = LiveFacts(connection, self._following, told=self._tell, log=say)
         for kind in self._live.kinds:
             metrics.follow_kind(kind.resource.name, kind)
         self._installation = ServedInstallation(

@@ -155,9 +155,8 @@ class Connection:
             if response.status not in (HTTPStatus.OK, HTTPStatus.CREATED):
                 raise self._failure(response)
             yield response
-            # A whole answer leaves a connection that can be used again.
-            response.release_conn()
         finally:
+            # After a whole answer the connection is back in the pool already, for others to use.
             response.close()
 
     def chunks(self, response: BaseHTTPResponse) -> Iterator[bytes]:

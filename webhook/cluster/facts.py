@@ -104,13 +104,14 @@ class Facts:
     def snapshot(self) -> Snapshot:
         """Return what is known now, as one value that does not change any more."""
         changed, parts = self._changed, self._parts
-        self._changed = set()
         if not parts:
             changed = set(_STORES)
         elif not changed:
             # The same value: what is remembered beside it stays with it.
             found: Snapshot = parts["whole"]
             return found
+        # Should anything fail on the way, all is made anew the next time.
+        self._changed, self._parts = set(), {}
         for store in changed.intersection(_COPIED):
             parts[store] = dict(self.of(store))
         if changed & {"kubevirts", "migration_crds"}:
@@ -143,6 +144,7 @@ class Facts:
             parts["nodes"] = parts["nodes"].with_used(used, on_nodes)
         parts.pop("whole", None)
         parts["whole"] = found = Snapshot(**parts)
+        self._parts = parts
         return found
 
     def _note(self, store: str, key: str, before: Any, after: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from webhook.cluster.credentials import one_line
 from webhook.cluster.kinds import key_of, read
 from webhook.cluster.pruning import prune
 from webhook.cluster.settling import creation, settling
@@ -100,9 +101,12 @@ class FollowedKind:
         try:
             key = key_of(kind, obj)
             value = read(kind, self._sharing, key, prune(self.resource.kind, obj))
-        except InvalidObject as error:
+        except Exception as error:
+            # Whatever is wrong with one object, the others are still to be followed.
             if key not in self._unreadable and len(self._unreadable) < _MOST_UNREADABLE:
-                self._unreadable[key] = str(error)
+                known = isinstance(error, InvalidObject)
+                what = str(error) if known else f"{type(error).__name__}: {error}"
+                self._unreadable[key] = one_line(what)
             self._forget(key)
             return key
         self._unreadable.pop(key, None)

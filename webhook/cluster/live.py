@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from webhook.cluster.credentials import one_line
 from webhook.cluster.facts import Facts
 from webhook.cluster.following import FollowedKind
 from webhook.cluster.pacing import Pacer
@@ -32,9 +34,10 @@ TICK = 1.0
 
 
 class _Built(NamedTuple):
-    """A snapshot, and the kinds that were wholly read before it was made."""
+    """A snapshot, when it held, and the kinds that were wholly read before it was made."""
 
     snapshot: Snapshot
+    at: float
     read: frozenset[FollowedKind]
 
 
@@ -60,6 +63,7 @@ class LiveFacts:
         *,
         resources: Sequence[Resource] = RESOURCES,
         told: Callable[[LiveFacts], None] = lambda _: None,
+        log: Callable[[str], None] = lambda _: None,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -70,11 +74,14 @@ class LiveFacts:
             following: The settings of the moment.
             resources: The kinds to follow.
             told: Called after a change of facts or state, and every second, from one thread.
+            log: Takes a line about a fault of the guard itself.
             monotonic: A clock that never jumps, in seconds.
             clock: The time, in Unix seconds.
         """
         self._following = following
         self._told = told
+        self._log = log
+        self._monotonic = monotonic
         self._clock = clock
         self._lock = threading.Lock()
         self._facts = Facts()
@@ -98,7 +105,7 @@ class LiveFacts:
         self._reflectors = [
             Reflector(connection, kind.resource, kind, following, pacer) for kind in self.kinds
         ]
-        self._built = _Built(self._facts.snapshot(), frozenset())
+        self._built = _Built(self._facts.snapshot(), monotonic(), frozenset())
         self._aged = _Aged(self._built.snapshot, (), self._built.snapshot)
         self._thread = threading.Thread(target=self._build, name="facts", daemon=True)
 
@@ -143,10 +150,12 @@ class LiveFacts:
 
     def _stale(self, built: _Built) -> tuple[str, ...]:
         limit = self._following().stale_after
+        # What is known of a kind may be fresh, and yet not have come into the snapshot.
+        held = self._monotonic() - built.at <= limit
         return tuple(
             kind.resource.name
             for kind in self.kinds
-            if kind.resource.needed and (kind not in built.read or kind.age > limit)
+            if kind.resource.needed and not (held and kind in built.read and kind.age <= limit)
         )
 
     def _note(self) -> None:
@@ -162,17 +171,27 @@ class LiveFacts:
         while not self._stopping.is_set():
             began = time.perf_counter()
             self._changed.clear()
-            with self._lock:
-                # Before the snapshot is made: what is read meanwhile may not be in it.
-                read = frozenset(kind for kind in self.kinds if kind.synced)
-                self._settle()
-                self._built = _Built(self._facts.snapshot(), read)
-            self._told(self)
+            try:
+                self._make_snapshot()
+                self._told(self)
+            except Exception as error:
+                # The thread must live: without it the facts stand still. That they are old shows.
+                with suppress(Exception):
+                    what = f"{type(error).__name__}: {one_line(str(error))}"
+                    self._log(f"facts: a fault of migration-guard itself: {what}")
+                self._stopping.wait(TICK)
             took = time.perf_counter() - began
             if not self._synced.wait(PAUSE_UNTIL_SYNCED):
                 continue
             self._stopping.wait(max(LEAST_PAUSE, took * PAUSE_OF_COST))
             self._changed.wait(TICK)
+
+    def _make_snapshot(self) -> None:
+        with self._lock:
+            # Before the snapshot is made: what is read meanwhile may not be in it.
+            read = frozenset(kind for kind in self.kinds if kind.synced)
+            self._settle()
+            self._built = _Built(self._facts.snapshot(), self._monotonic(), read)
 
     def _settle(self) -> None:
         """Let the labels of nodes count as settled when their time is over."""

@@ -141,6 +141,12 @@ class Reflector:
                 self._after(error)
                 self._sink.failed(error)
                 wait = max(self._backoff(), min(error.retry_after, LONGEST_WAIT))
+            except Exception as error:
+                # A fault of the guard itself; without this thread the kind would only grow old.
+                self._revision, self._seen = "", None
+                what = f"{type(error).__name__}: {one_line(str(error))}"
+                self._sink.failed(RequestFailed(UNREACHABLE, f"a fault of migration-guard: {what}"))
+                wait = self._backoff()
             self._stopping.wait(wait)
 
     def _turn(self) -> float:
