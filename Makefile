@@ -7,10 +7,11 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 INPUTS ?= 100000
+MINUTES ?= 60
 # The only tool whose folder cannot be set in pyproject.toml.
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help setup demo serve test testbed differential torture lint fuzz bench lock clean
+.PHONY: help setup demo serve test testbed differential torture lint soak fuzz bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +44,9 @@ test: setup lint testbed ## all checks, then all tests; options of pytest: ARGS=
 differential: setup testbed ## 2,400 placements by the real scheduler, and all VMs by virt-controller, beside the model's
 	@DIFFERENTIAL_PAIRS=2400 $(BIN)/python -m pytest -q -rP tests/testbed/test_against_the_scheduler.py \
 		tests/testbed/test_against_virt_controller.py $(ARGS)
+
+soak: setup ## an hour of reviews, reloads and attacks; shorter: MINUTES=15
+	@$(BIN)/python -m tests.server.soak --minutes $(MINUTES)
 
 fuzz: setup ## 100,000 damaged reviews, new ones every time; fewer: INPUTS=2000
 	@FUZZ_INPUTS=$(INPUTS) $(BIN)/python -m pytest -q -k "fuzz" tests/server $(ARGS)

@@ -8,11 +8,18 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
-from tests.server.running import SECONDS, RunningServer
+from tests.server.running import SECONDS
 
 HEAD = b"POST /validate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+class Target(Protocol):
+    """A server, and what its clients trust."""
+
+    port: int
+    tls: ssl.SSLContext
 
 
 def request(body: bytes, *headers: bytes) -> bytes:
@@ -23,7 +30,7 @@ def request(body: bytes, *headers: bytes) -> bytes:
 REVIEW = request(b"{}")
 
 
-def plain(server: RunningServer, address: str = "127.0.0.1", room: int = 0) -> socket.socket:
+def plain(server: Target, address: str = "127.0.0.1", room: int = 0) -> socket.socket:
     """Connect; ``room`` is how many bytes the system may take in before they are read."""
     connection = socket.socket()
     if room:
@@ -34,7 +41,7 @@ def plain(server: RunningServer, address: str = "127.0.0.1", room: int = 0) -> s
     return connection
 
 
-def secure(server: RunningServer, address: str = "127.0.0.1", room: int = 0) -> ssl.SSLSocket:
+def secure(server: Target, address: str = "127.0.0.1", room: int = 0) -> ssl.SSLSocket:
     """Connect, and complete the handshake."""
     return server.tls.wrap_socket(plain(server, address, room), server_hostname="localhost")
 
@@ -99,7 +106,7 @@ def _ended(connection: socket.socket) -> bool:
 class Stampede:
     """Clients that begin their handshakes at the same moment, and do not finish them."""
 
-    def __init__(self, server: RunningServer, address: str, number: int) -> None:
+    def __init__(self, server: Target, address: str, number: int) -> None:
         self._hellos = []
         for _ in range(number):
             outgoing = ssl.MemoryBIO()
