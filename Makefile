@@ -11,10 +11,10 @@ MINUTES ?= 60
 # The only tool whose folder cannot be set in pyproject.toml.
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help setup demo serve test testbed differential torture lint soak fuzz bench lock clean
+.PHONY: help setup demo serve test testbed differential playground playground-stop torture lint soak fuzz bench lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install everything into .venv (quick when nothing changed)
 	@.ci/setup
@@ -40,6 +40,12 @@ testbed: setup ## build the programs of the test bed, once (docs/testing.md)
 
 test: setup lint testbed ## all checks, then all tests; options of pytest: ARGS="-k affinity"
 	@$(BIN)/python -m pytest -q $(ARGS)
+
+playground: setup testbed ## a real cluster with the guard, nodes and VMs to try things on; Ctrl-C ends it
+	@$(BIN)/python -m tests.testbed.bed.playground
+
+playground-stop: setup ## end a playground from another terminal
+	@$(BIN)/python -m tests.testbed.bed.playground stop
 
 differential: setup testbed ## 2,400 placements by the real scheduler, and all VMs by virt-controller, beside the model's
 	@DIFFERENTIAL_PAIRS=2400 $(BIN)/python -m pytest -q -rP tests/testbed/test_against_the_scheduler.py \

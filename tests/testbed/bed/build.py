@@ -50,7 +50,7 @@ def _build_all(programs: list[Program]) -> None:
     if programs:
         print(
             f"testbed: building {len(programs)} programs with {go}, once "
-            "(about 10 minutes on two cores)",
+            "(about 15 minutes on two busy cores)",
             flush=True,
         )
     for number, program in enumerate(programs, 1):
