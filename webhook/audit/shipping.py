@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 BATCH = 500
 BATCH_BYTES = 4 * 1024 * 1024
-IDLE_SECONDS = 0.2
+IDLE_SECONDS = 0.5
+"""Between two batches, unless more than one is waiting: each is a sync of the database, and where
+that shares a disk with the spool, refusals wait for it too."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0
 RETENTION_SECONDS = 600.0
 DRAIN_SECONDS = 2.0
@@ -114,7 +116,7 @@ class Shipper:
                     if not ready:
                         migrate(engine)
                         ready = True
-                    idle = not self._ship(Store(engine))
+                    idle = not self._ship_batch(Store(engine))
                     self._works()
                     pause = FIRST_PAUSE
                     if time.monotonic() >= retained and not self._stopping.is_set():
@@ -136,12 +138,14 @@ class Shipper:
         finally:
             engine.dispose()
 
-    def _ship(self, store: Store) -> bool:
-        """Ship the next batch; tell whether there was one."""
+    def _ship_batch(self, store: Store) -> bool:
+        """Ship what there is, one batch at most; tell whether it was a full one."""
         if not self._batch:
             self._batch = self._spool.take(BATCH, BATCH_BYTES)
         if not self._batch:
             return False
+        size = sum(len(frame.payload) for frame in self._batch)
+        full = len(self._batch) >= BATCH or size >= BATCH_BYTES
         try:
             store.write(self._spool.replica, self._batch)
         except (DataError, ValueError):
@@ -149,7 +153,7 @@ class Shipper:
         self._spool.note_shipped(self._batch[-1].sequence, len(self._batch))
         self._shipped += len(self._batch)
         self._batch = []
-        return True
+        return full
 
     def _ship_one_by_one(self, store: Store) -> None:
         """Find the record that the database does not take, and leave it out."""
