@@ -5,6 +5,7 @@ Usage: audit.py [RECORDS]; 50,000 unless given, 0 for the reviews alone.
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import random
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[1]
 INVENTORY = CHECKOUT / "webhook" / "demo" / "inventory"
 RECORDS = 50_000
+KEPT = 6_400
 REVIEWS = 500
 A_SECOND = 200
 ROUNDS = 3
@@ -207,6 +209,40 @@ def _latency() -> None:
                 server.stop()
 
 
+def _kept() -> None:
+    """Keep refusals from one event loop, as the server does, without the review around them."""
+    heads = f"{'p50':>9}{'p99':>8}{'a second':>12}"
+    print(f"  {'a refusal until it is on disk, milliseconds':<46}{heads}")
+    chance = random.Random(5)
+    payload = _record(0, 1, chance).encode()
+
+    async def ask(spool: Spool, times: list[float], turns: int) -> None:
+        for _ in range(turns):
+            began = time.perf_counter()
+            future = spool.keep(payload, Importance.REFUSAL)
+            assert future is not None
+            assert await asyncio.wrap_future(future)
+            times.append(time.perf_counter() - began)
+
+    async def several(spool: Spool, clients: int) -> list[float]:
+        times: list[float] = []
+        await asyncio.gather(*(ask(spool, times, KEPT // clients) for _ in range(clients)))
+        return times
+
+    with tempfile.TemporaryDirectory() as folder:
+        spool = Spool(Path(folder))
+        spool.start()
+        for clients in (1, 8, 64):
+            began = time.perf_counter()
+            times = asyncio.run(several(spool, clients))
+            rate = len(times) / (time.perf_counter() - began)
+            cut = statistics.quantiles(times, n=100)
+            cells = f"{cut[49] * 1e3:>9.2f}{cut[98] * 1e3:>8.2f}{rate:>12,.0f}"
+            print(f"  {f'{clients} at once':<46}{cells}")
+        spool.stop()
+        spool.close()
+
+
 def _filled(url: URL, records: int) -> float:
     """Fill a database; return the seconds that took, without making the records."""
     engine = engine_of(url)
@@ -328,6 +364,7 @@ def _size(url: URL) -> int:
 
 def main() -> None:
     records = int(sys.argv[1].replace(",", "")) if len(sys.argv) > 1 else RECORDS
+    _kept()
     _latency()
     if not records:
         return

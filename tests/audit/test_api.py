@@ -97,6 +97,7 @@ def test_a_decision_and_the_sums_are_those_that_the_command_prints(guard) -> Non
         ("records?limit=x", "limit: a number"),
         ("records?after=x", "after: this is no place"),
         ("records?since=today", "since: a time in RFC 3339"),
+        (f"records?text={'x' * 1001}", "text: at most 1000 characters"),
         ("records?outcome=gone", "outcome: there is none of that name"),
         ("records?rule=gone", "rule: there is none of that name"),
         ("records?vn=a%0d%0ab", "unknown parameter 'vn'; known: after, limit"),

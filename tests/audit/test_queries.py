@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
 from alembic.config import Config
@@ -133,6 +135,21 @@ def test_every_id_that_was_given_leads_to_its_record(reader, engine) -> None:
         reader.by_decision(ids[0])[0].row_id
     }
     assert reader.by_decision(an_id()) == []
+
+
+@pytest.mark.parametrize("text", ["\0", "\udcff", "'", "%", "\\", "x" * 900, "\U0010ffff"])
+def test_what_no_database_can_hold_is_found_nowhere(reader, text) -> None:
+    for name in ("rule", "namespace", "vm", "user", "node"):
+        wanted: dict[str, Any] = {name: f"{text}gone"}
+        assert reader.page(Filter(**wanted), 5).found == []
+    assert reader.page(Filter(text=f"{text}gone"), 5).found == []
+    assert reader.page(Filter(outcomes=(text,)), 5).found == []
+    assert reader.by_decision(text) == []
+
+
+def test_a_text_that_is_too_long_to_be_looked_for_is_told(reader) -> None:
+    with pytest.raises(AuditError, match="at most 1,000 characters"):
+        reader.page(Filter(text="x" * 1_001), 5)
 
 
 def test_sums_name_what_was_decided_most(reader) -> None:

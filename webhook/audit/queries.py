@@ -14,7 +14,7 @@ from webhook.audit import schema
 from webhook.audit.database import VERSION, VERSION_TABLE, engine_of, why
 from webhook.audit.errors import AuditError
 from webhook.audit.record import rfc3339
-from webhook.audit.schema import ALL_DAYS, key
+from webhook.audit.schema import ALL_DAYS, key, storable
 from webhook.audit.store import DAY, LABEL, RULE, SPAN, VM
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 MOST_ON_A_PAGE = 1000
+LONGEST_SOUGHT = 1_000
 TEXT_WINDOW = 10_000
 """Records that one query looks through for a text: no index holds what stands in documents."""
 EXPORT_BATCH = 1000
@@ -189,7 +190,7 @@ class Reader:
         a page that is not the last.
 
         Raises:
-            AuditError: The database cannot be read.
+            AuditError: The database cannot be read, or the text is too long to be looked for.
         """
         most = min(limit, MOST_ON_A_PAGE)
         place = sa.tuple_(_ROW.last_time, _ROW.id)
@@ -254,7 +255,8 @@ class Reader:
 
     def by_decision(self, decision: str) -> list[Found]:
         """Return what a decision id leads to, oldest first: one record for each pass."""
-        ids = sa.select(schema.decision.c.record_id).where(schema.decision.c.decision == decision)
+        given = schema.decision.c
+        ids = sa.select(given.record_id).where(given.decision == key(decision))
         query = sa.select(schema.record).where(_ROW.id.in_(ids))
         return self._found(query.order_by(_ROW.first_time, _ROW.sequence))
 
@@ -323,7 +325,7 @@ class Reader:
             # No row is longer than that: the index need not be read from its newest end.
             found.append(_ROW.last_time <= wanted.until + 2 * SPAN)
         if wanted.outcomes:
-            found.append(_ROW.outcome.in_(wanted.outcomes))
+            found.append(_ROW.outcome.in_([key(outcome) for outcome in wanted.outcomes]))
         for column, value in (
             (_ROW.rule, wanted.rule),
             (_ROW.namespace, wanted.namespace),
@@ -339,7 +341,9 @@ class Reader:
 
     def _holds(self, text: str) -> sa.ColumnElement[bool]:
         """Match a text as it stands in a JSON document."""
-        needle = orjson.dumps(text).decode()[1:-1]
+        if len(text) > LONGEST_SOUGHT:
+            raise AuditError(f"a text of at most {LONGEST_SOUGHT:,} characters can be looked for")
+        needle = orjson.dumps(storable(text)).decode()[1:-1]
         for special in ("!", "%", "_"):
             needle = needle.replace(special, f"!{special}")
         pattern = f"%{needle}%"

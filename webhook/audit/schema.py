@@ -79,5 +79,10 @@ count = Table(
 
 
 def key(text: str) -> str:
-    """Return a text as it is searched by: cut, and without what PostgreSQL cannot hold."""
-    return text[:LONGEST_KEY].replace("\0", "\ufffd")
+    """Return a text as it is searched by: cut, and without what a database cannot hold."""
+    return storable(text[:LONGEST_KEY]).replace("\0", "\ufffd")
+
+
+def storable(text: str) -> str:
+    """Return a text without halves of characters, as a command line can hold them."""
+    return text.encode(errors="replace").decode()

@@ -17,7 +17,7 @@ from flask import Blueprint, Response, request
 
 from webhook.audit.answers import decision_json, list_json, stats_json
 from webhook.audit.errors import AuditError
-from webhook.audit.queries import MOST_ON_A_PAGE, Cursor, Filter, Reader
+from webhook.audit.queries import LONGEST_SOUGHT, MOST_ON_A_PAGE, Cursor, Filter, Reader
 from webhook.audit.record import microseconds
 from webhook.policy.rules import Rule
 from webhook.review.decision import Outcome
@@ -130,6 +130,8 @@ def _records(reader: Reader) -> dict[str, Any]:
     given = {name: request.args.get(name, "") for name in _TEXTS}
     if given["rule"] and given["rule"] not in set(Rule):
         raise _Refused(HTTPStatus.BAD_REQUEST, "rule: there is none of that name")
+    if len(given["text"]) > LONGEST_SOUGHT:
+        raise _Refused(HTTPStatus.BAD_REQUEST, f"text: at most {LONGEST_SOUGHT} characters")
     outcomes = tuple(request.args.getlist("outcome"))
     if not set(outcomes) <= set(Outcome):
         raise _Refused(HTTPStatus.BAD_REQUEST, "outcome: there is none of that name")

@@ -323,9 +323,7 @@ def _filter(args: argparse.Namespace) -> Filter:
         outcomes=tuple(outcome.value for outcome in args.outcome),
         rule=args.rule,
         namespace=args.namespace,
-        vm=f"{args.namespace or 'default'}/{args.vm}"
-        if args.vm and "/" not in args.vm
-        else args.vm,
+        vm=vm,
         user=args.user,
         node=args.node,
         text=args.text,
