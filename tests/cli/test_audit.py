@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 
 from tests.audit.recorded import NOON, an_id, change, refusal
 from tests.cli.conftest import CLUSTER, Ran, Run
@@ -161,6 +162,8 @@ def test_hostile_values_do_nothing_to_a_terminal(run: Run, kept: Path) -> None:
     decision = json.loads(run("audit", "export", "--audit-dir", kept).out.splitlines()[1])
     for words in (
         ("list",),
+        ("list", "-o", "json"),
+        ("list", "-o", "yaml"),
         ("list", "-o", "csv"),
         ("list", "-o", "jsonl"),
         ("show", decision["decision"]),
@@ -169,6 +172,9 @@ def test_hostile_values_do_nothing_to_a_terminal(run: Run, kept: Path) -> None:
         ("stats",),
     ):
         assert _harmless(out(*words).out), words
+    exact = json.loads(out("list", "-o", "json").out)["items"][1]
+    assert exact["user"] == yaml.safe_load(out("list", "-o", "yaml").out)["items"][1]["user"]
+    assert exact["user"] == HOSTILE
     assert "\\x1b[2J" in out("show", decision["decision"]).out
     assert "\\u202e" in out("show", decision["decision"]).out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -101,21 +102,28 @@ def emit(form: Form, value: Mapping[str, Any], table: Callable[[Screen], None]) 
     else:
         # By way of JSON, so that only plain lists and mappings are left.
         plain = json.loads(json.dumps(value, default=_plain))
-        sys.stdout.write(yaml.dump(plain, Dumper=_dumper(), sort_keys=False, allow_unicode=True))
+        text = yaml.dump(plain, Dumper=_dumper(), sort_keys=False, allow_unicode=True)
+        if not _is_harmless(text):
+            text = yaml.dump(plain, Dumper=_dumper(), sort_keys=False)
+        sys.stdout.write(text)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print a value as JSON on stdout."""
-    # Where the terminal's encoding lacks a character, JSON's own escape stands for it.
+    text = ""
     if (sys.stdout.encoding or "").lower().replace("-", "") == "utf8":
-        try:
+        # A lone surrogate, as a file of JSON can hold it, has no bytes in UTF-8.
+        with contextlib.suppress(orjson.JSONEncodeError):
             text = orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2).decode()
-        except orjson.JSONEncodeError:
-            # A lone surrogate, as a file of JSON can hold it, has no bytes in UTF-8.
-            text = json.dumps(value, indent=2, default=_plain)
-    else:
+    if not text or not _is_harmless(text):
+        # JSON's own escapes stand for what the encoding lacks, and for what steers a terminal.
         text = json.dumps(value, indent=2, default=_plain)
     sys.stdout.write(text + "\n")
+
+
+def _is_harmless(text: str) -> bool:
+    """Tell whether lines hold nothing that steers a terminal or turns the direction of writing."""
+    return text.replace("\n", "").isprintable()
 
 
 def say(text: str) -> None:
