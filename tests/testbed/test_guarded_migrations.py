@@ -11,11 +11,12 @@ DECISION = "migration-guard.io/decision"
 NO = 'admission webhook "migration-create.validate.migration-guard.io" denied the request: '
 
 
-def stuck(pool: Pool) -> str:
+def stuck(pool: Pool, guard: Guard) -> str:
     """Start a VM on a node whose CPU no other node has; return the node."""
     source = pool.node("icelake")
     pool.node("milan")
     pool.vm("web", on=source)
+    guard.wait_until_settled(pool.nodes)
     return source
 
 
@@ -41,7 +42,7 @@ def test_a_vm_gets_the_default_model_and_migrates_with_a_deadline(pool: Pool, gu
 def test_kubectl_is_told_why_a_migration_cannot_succeed_and_what_would_help(
     pool: Pool, guard: Guard
 ) -> None:
-    source = stuck(pool)
+    source = stuck(pool, guard)
     manifest = json.dumps(pool.migration_manifest("web"))
     ran = pool.bed.kubectl("create", "-n", pool.namespace, "-f", "-", stdin=manifest)
     assert ran.returncode == 1

@@ -36,7 +36,7 @@ def test_nobody_sends_a_guest_to_another_vendor_by_an_added_selector(
     pool.node("milan")
     pool.vm("web", model, on=source)
     manifest = pool.migration_manifest("web", {AMD: "true"})
-    refused = _create(pool, manifest)
+    refused = _create(pool, guard, manifest)
     assert "refused" in refused
     assert INTEL in refused or AMD in refused
     assert pool.migrations("web") == []
@@ -47,7 +47,7 @@ def test_a_source_without_a_host_model_is_refused_by_name(pool: Pool, guard: Gua
     source = pool.node("icelake", labels={label: None})
     pool.node("icelake")
     pool.vm("web", "host-model", on=source)
-    refused = _create(pool, pool.migration_manifest("web"))
+    refused = _create(pool, guard, pool.migration_manifest("web"))
     assert f'the source node "{source}" has no label host-model-cpu.node.kubevirt.io/*' in refused
 
 
@@ -65,8 +65,9 @@ def test_what_the_guard_demands_is_scheduled_and_a_second_migration_remembers_it
     assert pool.vmi("web")["status"]["nodeName"] == first
 
 
-def _create(pool: Pool, manifest: dict) -> str:
+def _create(pool: Pool, guard: Guard, manifest: dict) -> str:
     """Create a migration that must be refused; return what the user reads."""
+    guard.wait_until_settled(pool.nodes)
     ran = pool.bed.kubectl("create", "-n", pool.namespace, "-f", "-", stdin=json.dumps(manifest))
     assert ran.returncode == 1, ran.stdout
     return ran.stderr

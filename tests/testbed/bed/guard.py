@@ -11,6 +11,9 @@ import http.client
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +61,12 @@ class Guard:
         self._wait_until_asked()
 
     def uninstall(self) -> None:
-        """Stop the server, and take back the manifests."""
+        """Stop the server, take back the manifests, and wait until the next can be installed."""
         self.stop()
-        self._bed.kubectl("delete", "-k", self._overlay, "--wait=false", "--ignore-not-found")
+        gone = self._bed.kubectl(
+            "delete", "-k", self._overlay, "--ignore-not-found", "--timeout", "60s"
+        )
+        assert gone.returncode == 0, gone.stderr
 
     def start(self) -> None:
         """Start the server, and wait until it has read the cluster."""
@@ -96,6 +102,13 @@ class Guard:
             return 0, ""
         finally:
             connection.close()
+
+    def wait_until_settled(self, nodes: Iterable[str]) -> None:
+        """Wait until the guard refuses for what nodes lack: a second after the last one came."""
+        for name in nodes:
+            created = self._bed.api.get(path("v1", "nodes", name=name))["metadata"]
+            joined = datetime.fromisoformat(created["creationTimestamp"]).timestamp()
+            time.sleep(max(0.0, joined + 1 - time.time()))
 
     def decisions(self) -> list[dict[str, Any]]:
         """Return the decisions that the server has logged, the oldest first."""
