@@ -7,6 +7,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 INPUTS ?= 100000
+PAIRS ?= 2400
+SEED ?= $(shell date +%s)
 MINUTES ?= 60
 # The only tool whose folder cannot be set in pyproject.toml.
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
@@ -47,8 +49,9 @@ playground: setup testbed ## a real cluster with the guard, nodes and VMs to try
 playground-stop: setup ## end a playground from another terminal
 	@$(BIN)/python -m tests.testbed.bed.playground stop
 
-differential: setup testbed ## 2,400 placements by the real scheduler, and all VMs by virt-controller, beside the model's
-	@DIFFERENTIAL_PAIRS=2400 $(BIN)/python -m pytest -q -rP tests/testbed/test_against_the_scheduler.py \
+differential: setup testbed ## the model beside the real scheduler and virt-controller: PAIRS=2400 SEED=1 (else new pairs)
+	@DIFFERENTIAL_PAIRS=$(PAIRS) DIFFERENTIAL_SEED=$(SEED) \
+		$(BIN)/python -m pytest -q -rP tests/testbed/test_against_the_scheduler.py \
 		tests/testbed/test_against_virt_controller.py $(ARGS)
 
 soak: setup ## an hour of reviews, reloads and attacks; shorter: MINUTES=15

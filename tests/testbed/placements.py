@@ -8,7 +8,9 @@ from tests.testbed.bed.api import Object
 from tests.testbed.bed.pool import POOL, node_manifest
 
 KEYS = ("disk", "zone", "level", "example.com/rack")
-VALUES = ("a", "b", "1", "7", "40", "007", "true", "")
+VALUES = ("a", "b", "1", "7", "40", "007", "true", "", "9223372036854775807")
+# The last ones are no numbers of 64 bits; the API server takes them.
+LIMITS = ("08", "0", "5", "7", "50", "9223372036854775806", "9223372036854775808", "five", "")
 OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt")
 TAINT_KEYS = ("dedicated", "example.com/gpu", "storage")
 TAINT_VALUES = ("", "a", "b")
@@ -82,7 +84,7 @@ def _expression(random: Random) -> Object:
         case "In" | "NotIn":
             expression["values"] = random.sample(VALUES, random.randint(1, 4))
         case "Gt" | "Lt":
-            expression["values"] = [random.choice(("08", "0", "5", "7", "50"))]
+            expression["values"] = [random.choice(LIMITS)]
     return expression
 
 

@@ -247,5 +247,6 @@ def _check_values(expression: Expression, at: str) -> None:
         raise fields.InvalidObject(at, f"at least one value is wanted with {operator}")
     if operator in _PRESENCE and values:
         raise fields.InvalidObject(at, f"no values are allowed with {operator}")
-    if operator in _NUMBERS and (len(values) != 1 or int64(values[0]) is None):
-        raise fields.InvalidObject(at, f"one whole number is wanted with {operator}")
+    # The API server takes any label's value here; with one that is no number nothing matches.
+    if operator in _NUMBERS and len(values) != 1:
+        raise fields.InvalidObject(at, f"one value is wanted with {operator}")
