@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def printed_until(running: subprocess.Popen[str], last: str) -> str:
     raise AssertionError(f"it ended by itself:\n{said}")
 
 
+def after(words: str, said: str) -> str:
+    """Return the word that follows in what was printed."""
+    found = re.search(re.escape(words) + r"(\S+)", said)
+    assert found is not None, words
+    return found[1]
+
+
 def processes_of(folder: Path) -> list[str]:
     """Return the command lines of this machine that name the folder."""
     found = []
@@ -64,21 +72,27 @@ def test_a_playground_refuses_what_it_says_and_ends_without_a_trace(
     playground: subprocess.Popen[str], folder: Path
 ) -> None:
     said = printed_until(playground, "ends it all")
-    named = re.search(r"export KUBECONFIG=(\S+)", said)
-    assert named is not None
+    kubeconfig = after("export KUBECONFIG=", said)
 
-    def virtctl(*words: str) -> subprocess.CompletedProcess[str]:
+    def run(program: str, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [recipe.binary("virtctl"), "--kubeconfig", named[1], *words],
+            [recipe.binary(program), "--kubeconfig", kubeconfig, *words],
             capture_output=True,
             text=True,
             check=False,
         )
 
-    assert virtctl("migrate", "web").returncode == 0
-    refused = virtctl("migrate", "database")
+    assert run("virtctl", "migrate", "web").returncode == 0
+    refused = run("virtctl", "migrate", "database")
     assert refused.returncode == 1
     assert "no other node can take it" in refused.stderr
+    made = run("kubectl", "apply", "-f", after("kubectl apply -f ", said))
+    assert made.returncode == 0
+    assert "Warning: " in made.stderr
+    assert "Icelake-Server" in made.stderr
+    with urllib.request.urlopen(after('curl "', said).rstrip('"')) as ready:
+        assert ready.status == 200
+    assert '"decision"' in Path(after("tail -f ", said)).read_text("utf-8")
 
     second = subprocess.run(
         [*COMMAND, "--folder", folder], cwd=recipe.CHECKOUT, capture_output=True, text=True

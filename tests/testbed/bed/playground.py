@@ -16,10 +16,12 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import yaml
+
 from tests.testbed.bed import build, recipe
 from tests.testbed.bed.api import ApiError, NotInTime, path
 from tests.testbed.bed.component import ComponentError
-from tests.testbed.bed.guard import Guard
+from tests.testbed.bed.guard import OPS_PORT, Guard
 from tests.testbed.bed.pool import KUBEVIRT, WITHIN, Pool, node_manifest, vm_manifest
 from tests.testbed.bed.testbed import TestBed
 
@@ -42,12 +44,18 @@ The playground is up. In another terminal:
   virtctl migrate database              refused: no other node has its CPU; read why
   kubectl describe vmi database         the same as an Event
   virtctl migrate shop                  moves: its model, Haswell, runs on every Intel node
+  kubectl apply -f {new_vm}
+                                        made, with a warning: one node alone can run its model
   kubectl migration_guard candidates default/database
   kubectl migration_guard forecast --drain ice-1
   kubectl drain ice-1 --delete-emptydir-data --force --timeout 30s
                                         what can leave does, database stays
 
-Guests and kubelets are played; everything that decides is real. Logs: {logs}
+Guests and kubelets are played; everything that decides is real. What the guard says:
+
+  curl "{guard}/readyz?verbose"         its state; /metrics beside it
+  tail -f {logs}/migration-guard.log    each decision; the other programs' logs beside it
+
 Ctrl-C here, or `make playground-stop`, ends it all.
 """
 
@@ -57,7 +65,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="playground", description=__doc__)
     parser.add_argument("what", nargs="?", choices=("run", "stop"), default="run")
     parser.add_argument(
-        "--folder", type=Path, default=recipe.cache() / "playground", help="for state and logs"
+        "--folder",
+        type=Path,
+        default=recipe.CHECKOUT / ".cache" / "playground",
+        help="for state and logs",
     )
     asked = parser.parse_args(arguments)
     home: Path = asked.folder.absolute()
@@ -121,6 +132,8 @@ def _run(state: Path) -> None:
                 kubeconfig=bed.kubeconfig,
                 programs=recipe.binary("kubectl").parent,
                 scripts=Path(sys.executable).parent,
+                new_vm=_write_new_vm(state),
+                guard=f"http://{bed.address}:{OPS_PORT}",
                 logs=state / "logs",
             ),
             flush=True,
@@ -147,6 +160,13 @@ def _populate(bed: TestBed) -> None:
         pool.cordon(name, on=False)
     # For a moment a new node may still get labels, and nothing is refused because of it.
     bed.api.wait_until(lambda: _is_refused(pool, "database"), WITHIN, "the new nodes count")
+
+
+def _write_new_vm(state: Path) -> Path:
+    """Write the manifest of a VM that only the newest node can run."""
+    manifest = state / "new-vm.yaml"
+    manifest.write_text(yaml.safe_dump(vm_manifest("analytics", "Icelake-Server")), "utf-8")
+    return manifest
 
 
 def _is_refused(pool: Pool, vmi: str) -> bool:
