@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 
-from tests.testbed.bed.guard import Guard
+import pytest
+
+from tests.testbed.bed.guard import SETTLED_AFTER, Guard
 from tests.testbed.bed.pool import Pool
 
 DECISION = "migration-guard.io/decision"
+CONTROLLER = "system:serviceaccount:kubevirt:kubevirt-controller"
 NO = 'admission webhook "migration-create.validate.migration-guard.io" denied the request: '
 
 
-def stuck(pool: Pool, guard: Guard) -> str:
+def stuck(pool: Pool) -> str:
     """Start a VM on a node whose CPU no other node has; return the node."""
     source = pool.node("icelake")
     pool.node("milan")
     pool.vm("web", on=source)
-    guard.wait_until_settled(pool.nodes)
+    pool.wait_until_older(SETTLED_AFTER)
     return source
 
 
@@ -42,7 +45,7 @@ def test_a_vm_gets_the_default_model_and_migrates_with_a_deadline(pool: Pool, gu
 def test_kubectl_is_told_why_a_migration_cannot_succeed_and_what_would_help(
     pool: Pool, guard: Guard
 ) -> None:
-    source = stuck(pool, guard)
+    source = stuck(pool)
     manifest = json.dumps(pool.migration_manifest("web"))
     ran = pool.bed.kubectl("create", "-n", pool.namespace, "-f", "-", stdin=manifest)
     assert ran.returncode == 1
@@ -53,3 +56,90 @@ def test_kubectl_is_told_why_a_migration_cannot_succeed_and_what_would_help(
     assert pool.migrations("web") == []
     event = pool.wait_event("VirtualMachineInstance", "web", "MigrationRefused")
     assert event["message"] in ran.stderr
+
+
+def test_virtctl_is_told_the_same(pool: Pool, guard: Guard) -> None:
+    source = stuck(pool)
+    ran = pool.bed.virtctl("migrate", "web", "--namespace", pool.namespace)
+    assert ran.returncode == 1
+    assert NO in ran.stderr
+    assert f"migration of VM {pool.namespace}/web from node {source} refused" in ran.stderr
+    assert "Decision " in ran.stderr
+
+
+def test_a_dry_run_is_refused_too_and_leaves_no_event(pool: Pool, guard: Guard) -> None:
+    stuck(pool)
+    ran = pool.bed.virtctl("migrate", "web", "--namespace", pool.namespace, "--dry-run")
+    assert ran.returncode == 1
+    assert NO in ran.stderr
+    logged = [d for d in guard.decisions() if d["namespace"] == pool.namespace and d["dryRun"]]
+    assert [d["outcome"] for d in logged] == ["refused"]
+    told = pool.events("VirtualMachineInstance", "web")
+    assert "MigrationRefused" not in [event["reason"] for event in told]
+
+
+@pytest.mark.parametrize(
+    ("model", "features"),
+    [
+        ("Haswell", None),
+        ("host-passthrough", None),
+        ("host-model", {"avx512f": "require"}),
+        ("host-model", {"avx512f": "disable"}),
+    ],
+)
+def test_every_kind_of_model_migrates_where_a_node_fits(
+    pool: Pool, guard: Guard, model: str, features: dict[str, str] | None
+) -> None:
+    source, target = pool.node(), pool.node()
+    pool.node("milan")
+    pool.vm("web", model, features, on=source)
+    pool.wait_migration(pool.migrate("web"))
+    assert pool.vmi("web")["status"]["nodeName"] == target
+
+
+def test_a_drain_leaves_the_reason_in_events_on_the_vmi(pool: Pool, guard: Guard) -> None:
+    source = stuck(pool)
+    drained = pool.bed.kubectl(
+        *("drain", source, "--delete-emptydir-data", "--force", "--ignore-daemonsets"),
+        *("--pod-selector", "kubevirt.io=virt-launcher", "--timeout", "4s"),
+    )
+    assert drained.returncode == 1
+    of_kubevirt = pool.wait_event("VirtualMachineInstance", "web", "FailedCreate")
+    ours = pool.wait_event("VirtualMachineInstance", "web", "MigrationRefused")
+    assert ours["message"] in of_kubevirt["message"]
+    assert f"migration of VM {pool.namespace}/web from node {source} refused" in ours["message"]
+    asked = [d for d in guard.decisions() if d["namespace"] == pool.namespace]
+    refused = [d for d in asked if d["outcome"] == "refused"]
+    assert {(d["origin"], d["user"]) for d in refused} == {("evacuation", CONTROLLER)}
+    # The controller tries again and again, and is told the same each time.
+    assert len({d["decision"] for d in refused}) == 1
+
+
+def test_a_drained_vm_that_can_move_moves(pool: Pool, guard: Guard) -> None:
+    source, target = pool.node(), pool.node()
+    pool.vm("web", on=source)
+    drained = pool.bed.kubectl(
+        *("drain", source, "--delete-emptydir-data", "--force", "--ignore-daemonsets"),
+        *("--pod-selector", "kubevirt.io=virt-launcher", "--timeout", "60s"),
+    )
+    assert drained.returncode == 0, drained.stderr
+    assert pool.vmi("web")["status"]["nodeName"] == target
+
+
+def test_a_workload_update_that_cannot_succeed_is_let_through_and_told(
+    pool: Pool, guard: Guard, kubevirt_cr: str
+) -> None:
+    stuck(pool)
+    update = {"workloadUpdateStrategy": {"workloadUpdateMethods": ["LiveMigrate"]}}
+    pool.api.patch(kubevirt_cr, {"spec": update})
+    bed = pool.bed
+    assert bed.kubevirt is not None
+    with bed.kubevirt.new_launcher_image("registry.test/virt-launcher:2"):
+        told = pool.wait_event("VirtualMachineInstance", "web", "MigrationWarned")
+        (migration,) = pool.migrations("web")
+    assert "kubevirt.io/workloadUpdateMigration" in migration["metadata"]["annotations"]
+    assert "lacks cpu-vendor.node.kubevirt.io/Intel" in told["message"]
+    asked = [d for d in guard.decisions() if d["namespace"] == pool.namespace]
+    assert [
+        (d["outcome"], d["origin"]) for d in asked if d["outcome"] in ("refused", "warned")
+    ] == [("warned", "workload-update")]

@@ -27,6 +27,7 @@ from tests.testbed.bed.testbed import TestBed
 NAMESPACE = NAME = "migration-guard"
 MANIFESTS = CHECKOUT / "manifests"
 PORT, OPS_PORT = 8443, 8080
+SETTLED_AFTER = 1.0
 SETTLED = "facts: {settleAfter: 1s}\n"
 """Nodes of a test are young, and their labels are all there from the beginning."""
 _CONFIG, _TLS = "/etc/migration-guard/", "/etc/migration-guard-tls/"

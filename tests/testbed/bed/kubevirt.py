@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.testbed.bed.api import Api, Object, path
@@ -105,6 +106,21 @@ class KubeVirt:
         return Component(
             "virt-controller", command, self._plane.log("virt-controller"), self._controller_leads
         )
+
+    @contextmanager
+    def new_launcher_image(self, image: str) -> Iterator[None]:
+        """Let every VM be outdated: virt-controller comes with another launcher image."""
+        self._replace_controller(self.make_controller(image))
+        try:
+            yield
+        finally:
+            self._replace_controller(self.make_controller())
+
+    def _replace_controller(self, controller: Component) -> None:
+        self.controller.stop()
+        self.controller = controller
+        controller.start()
+        controller.wait_until_ready()
 
     def _virt_api(self) -> Component:
         pair = self._certificate

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from tests import captured_cluster
@@ -176,6 +177,16 @@ class Pool:
             if not waiting:
                 return
         raise NotInTime(f"nodes are not ready: {sorted(waiting)}")
+
+    def wait_until_older(self, seconds: float) -> None:
+        """Wait until every node of the pool has been there for so long."""
+        known = (self.api.get(path("v1", "nodes", name=node)) for node in self.nodes)
+        made = max(datetime.fromisoformat(n["metadata"]["creationTimestamp"]) for n in known)
+        self.api.wait_until(
+            lambda: (datetime.now(UTC) - made).total_seconds() > seconds,
+            seconds + WITHIN,
+            "the nodes are old enough",
+        )
 
     def change_node(self, name: str, change: Any) -> None:
         """Merge a change into a node."""
