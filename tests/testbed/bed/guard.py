@@ -32,6 +32,7 @@ SETTLED = "facts: {settleAfter: 1s}\n"
 """Nodes of a test are young, and their labels are all there from the beginning."""
 _CONFIG, _TLS = "/etc/migration-guard/", "/etc/migration-guard-tls/"
 _WITHIN = 30.0
+_WATCH_LAG = 1.0
 
 
 class Guard:
@@ -91,6 +92,16 @@ class Guard:
     def configure(self, text: str) -> None:
         """Set the configuration; a server that runs reads it within a second or two."""
         (self._folder / "config" / "guard.yaml").write_text(text, encoding="utf-8")
+
+    def wait_until_known(self, nodes: Iterable[str], *, without: str) -> None:
+        """Wait until the server cannot have missed that nodes lost a label, and takes it for lost.
+
+        Its facts lag behind by the time of a watch event; its settings then let it wait on.
+        """
+        for node in nodes:
+            known = self._bed.api.get(path("v1", "nodes", name=node))["metadata"]["labels"]
+            assert without not in known
+        time.sleep(SETTLED_AFTER + _WATCH_LAG)
 
     def ask(self, where: str) -> tuple[int, str]:
         """Ask the operations port; status 0 where nobody answers."""
