@@ -81,9 +81,14 @@ def pool(testbed: TestBed, request: pytest.FixtureRequest) -> Iterator[Pool]:
 
 
 @pytest.fixture(scope="module")
-def guard(_one_bed: TestBed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
-    """The guard, installed for the tests of one module."""
-    installed = Guard(_one_bed, tmp_path_factory.mktemp("guard"))
+def guard(
+    _one_bed: TestBed, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Guard]:
+    """The guard, installed for the tests of one module, which can name an ``OVERLAY``."""
+    overlay = getattr(request.module, "OVERLAY", "overlays/kubevirt")
+    if prepare := getattr(request.module, "prepare", None):
+        prepare(_one_bed)
+    installed = Guard(_one_bed, tmp_path_factory.mktemp("guard"), overlay)
     try:
         installed.install()
         yield installed

@@ -82,7 +82,7 @@ def test_selectors_remembered_from_an_earlier_migration_that_no_node_meets_are_n
     gone = "cpu-feature.node.kubevirt.io/gfni"
     for node in (first, second):
         pool.change_node(node, {"metadata": {"labels": {gone: None}}})
-    guard.wait_until_known(pool.nodes, without=gone)
+    guard.wait_for_fact()
     why = refused(pool)
     assert f"lacks {gone}" in why
     assert "remember" in why

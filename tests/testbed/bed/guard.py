@@ -93,14 +93,11 @@ class Guard:
         """Set the configuration; a server that runs reads it within a second or two."""
         (self._folder / "config" / "guard.yaml").write_text(text, encoding="utf-8")
 
-    def wait_until_known(self, nodes: Iterable[str], *, without: str) -> None:
-        """Wait until the server cannot have missed that nodes lost a label, and takes it for lost.
+    def wait_for_fact(self) -> None:
+        """Give the server the time to hear of what was just written, and to take it as settled.
 
-        Its facts lag behind by the time of a watch event; its settings then let it wait on.
+        Its facts lag behind by the time of a watch event, and nothing tells how far they are.
         """
-        for node in nodes:
-            known = self._bed.api.get(path("v1", "nodes", name=node))["metadata"]["labels"]
-            assert without not in known
         time.sleep(SETTLED_AFTER + _WATCH_LAG)
 
     def ask(self, where: str) -> tuple[int, str]:
