@@ -134,6 +134,19 @@ def test_a_pod_is_left_as_it_is_where(
     assert (decision.allowed, decision.patch) == (True, ()), why
 
 
+def test_a_pod_whose_vmi_is_not_known_yet_tells_by_itself_that_its_guest_is_host_model():
+    obsolete = {"key": "node-labeller.kubevirt.io/obsolete-host-model", "operator": "DoesNotExist"}
+    pod = first_pod()
+    required = {"nodeSelectorTerms": [{"matchExpressions": [obsolete]}]}
+    pod["spec"]["affinity"] = {
+        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}
+    }
+    cluster = Cluster(*ONE_WAY, configuration=PREFER)
+
+    assert cluster.ask(pod, user=CONTROLLER).outcome == "changed"
+    assert len(wishes(cluster.after)) == 1
+
+
 def test_first_pods_are_not_reviewed_unless_it_is_asked_for():
     decision = Cluster(*ONE_WAY, waiting()).ask(first_pod(), user=CONTROLLER)
 

@@ -84,7 +84,10 @@ def pool(testbed: TestBed, request: pytest.FixtureRequest) -> Iterator[Pool]:
 def guard(
     _one_bed: TestBed, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Guard]:
-    """The guard, installed for the tests of one module, which can name an ``OVERLAY``."""
+    """The guard, installed for the tests of one module.
+
+    The module can name an ``OVERLAY``, and ``prepare`` the cluster before and ``clean`` it after.
+    """
     overlay = getattr(request.module, "OVERLAY", "overlays/kubevirt")
     if prepare := getattr(request.module, "prepare", None):
         prepare(_one_bed)
@@ -94,6 +97,8 @@ def guard(
         yield installed
     finally:
         installed.uninstall()
+        if clean := getattr(request.module, "clean", None):
+            clean(_one_bed)
 
 
 @pytest.fixture

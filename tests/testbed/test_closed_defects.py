@@ -31,7 +31,7 @@ def selector(pod: Object) -> dict[str, str]:
     return found
 
 
-def test_a_required_feature_no_longer_makes_the_target_forget_the_source_cpu(
+def test_a_required_feature_no_longer_makes_the_target_forget_the_source_cpu_nor_the_way_back(
     pool: Pool, guard: Guard
 ) -> None:
     source, target = pool.node("icelake"), pool.node("icelake")
@@ -45,6 +45,11 @@ def test_a_required_feature_no_longer_makes_the_target_forget_the_source_cpu(
     assert "cpu-feature.node.kubevirt.io/gfni" in posted
     pool.wait_migration(name)
     assert pool.vmi("web")["status"]["nodeName"] == target
+
+    back = pool.migrate("web")
+    assert selector(pool.target_pod(back))[f"{MODEL}Icelake-Server"] == "true"
+    pool.wait_migration(back)
+    assert pool.vmi("web")["status"]["nodeName"] == source
 
 
 def test_a_required_feature_and_no_node_with_the_source_cpu_is_refused(
@@ -65,10 +70,13 @@ def test_a_source_without_host_model_label_no_longer_fails_open(pool: Pool, guar
     assert "host-model-cpu.node.kubevirt.io" in why
 
 
-def test_an_added_vendor_no_longer_lets_a_guest_cross_vendors(pool: Pool, guard: Guard) -> None:
+@pytest.mark.parametrize("model", ["host-model", "host-passthrough"])
+def test_an_added_vendor_no_longer_lets_a_guest_cross_vendors(
+    pool: Pool, guard: Guard, model: str
+) -> None:
     source = pool.node("icelake")
     pool.node("milan")
-    pool.vm("web", "host-passthrough", on=source)
+    pool.vm("web", model, on=source)
     why = refused(pool, {f"{VENDOR}AMD": "true"})
     assert f"{VENDOR}Intel" in why
 

@@ -13,6 +13,7 @@ from tests.testbed.bed.testbed import TestBed
 
 OVERLAY = "overlays/harvester"
 GROUP = "harvesterhci.io"
+DEFINITIONS = path("apiextensions.k8s.io/v1", "customresourcedefinitions")
 UPGRADES = path(f"{GROUP}/v1beta1", "upgrades", "harvester-system")
 CONTROLLER = "system:serviceaccount:kubevirt:kubevirt-controller"
 
@@ -28,9 +29,8 @@ def prepare(bed: TestBed) -> None:
             "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
         },
     }
-    definitions = path("apiextensions.k8s.io/v1", "customresourcedefinitions")
     bed.api.create(
-        definitions,
+        DEFINITIONS,
         {
             "metadata": {"name": f"upgrades.{GROUP}"},
             "spec": {
@@ -42,6 +42,12 @@ def prepare(bed: TestBed) -> None:
         },
     )
     bed.api.wait_until(lambda: _served(bed), 30, "upgrades are served")
+
+
+def clean(bed: TestBed) -> None:
+    """Take it back: a guard that may not read upgrades where there are some is not ready."""
+    bed.api.delete(f"{DEFINITIONS}/upgrades.{GROUP}")
+    bed.api.delete(path("v1", "namespaces", name="harvester-system"))
 
 
 def _served(bed: TestBed) -> bool:

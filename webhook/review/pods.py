@@ -17,7 +17,7 @@ from webhook.model.migration import LauncherPod, Migration
 from webhook.model.node_affinity import read_terms
 from webhook.model.obstacle import Code, Origin
 from webhook.model.placement import assess
-from webhook.model.requirements import Selector, code_of
+from webhook.model.requirements import Requirements, Selector, code_of
 from webhook.model.virtual_machine import HOST_MODEL
 from webhook.model.wording import listed
 from webhook.policy.configuration import FirstBoot
@@ -32,10 +32,11 @@ from webhook.review.ids import is_decision_id
 if TYPE_CHECKING:
     from webhook.model.node import Node
     from webhook.model.placement import Assessment
-    from webhook.model.requirements import Requirements
     from webhook.model.virtual_machine import VirtualMachineInstance
     from webhook.review.case import Case
 
+_NOT_KUBEVIRTS = "it was not made by KubeVirt's controller"
+_REQUIRED = ("spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
 _PREFERRED = (
     "spec",
     "affinity",
@@ -66,18 +67,20 @@ def mutate_created(case: Case) -> None:
 
 
 def _mutate_first(case: Case, obj: fields.Object) -> None:
-    """Lead a host-model guest's start to nodes that it can leave again."""
+    """Lead a host-model guest's start to nodes that it can leave again.
+
+    virt-controller makes the pod some milliseconds after the VMI, which may not be among the facts
+    yet; what the pod demands stands in the pod itself.
+    """
     rule = Rule.FIRST_BOOT
-    pod = LauncherPod.from_object(obj, counted=False)
-    vmi = case.snapshot.vmis.get(f"{pod.namespace}/{pod.vmi_name}")
-    doubt = _doubt_of_vmi(case, pod, vmi, obj)
-    if vmi is None or doubt:
-        case.would_change(rule, f"pod left alone: {doubt}")
+    if not requester.is_controller(case.review, case.snapshot.kubevirt):
+        case.would_change(rule, f"pod left alone: {_NOT_KUBEVIRTS}")
         return
-    if effective_model(vmi, case.snapshot.kubevirt).model != HOST_MODEL or case.snapshot.blind():
+    pod = LauncherPod.from_object(obj)
+    if not _is_host_model(case, pod) or case.snapshot.blind():
         case.passed(rule)
         return
-    posted = _as_posted(case.snapshot.requirements(vmi), pod, obj)
+    posted = _as_posted(Requirements(requests=pod.requests, namespace=pod.namespace), pod, obj)
     terms = preference(_choices(assess(posted, case.snapshot.nodes, case.conditions(posted)), case))
     if not terms:
         case.passed(rule, "no node is better than another")
@@ -89,6 +92,20 @@ def _mutate_first(case: Case, obj: fields.Object) -> None:
     for term in terms:
         case.patch.append(_PREFERRED, term)
     case.changed(rule, f"prefers nodes with {listed(cpus)}")
+
+
+def _is_host_model(case: Case, pod: LauncherPod) -> bool:
+    """Tell whether a first pod's guest gets the CPU of its node.
+
+    KubeVirt keeps such pods, and no others, off nodes whose host model is obsolete
+    (``pkg/virt-controller/services/template.go``).
+    """
+    vmi = case.snapshot.vmis.get(f"{pod.namespace}/{pod.vmi_name}")
+    if vmi is not None and vmi.uid == pod.vmi_uid:
+        return effective_model(vmi, case.snapshot.kubevirt).model == HOST_MODEL
+    written = fields.mapping(pod.affinity, *_REQUIRED[2:]).get("nodeSelectorTerms")
+    terms = read_terms(written, *_REQUIRED, "nodeSelectorTerms")
+    return any(labels.OBSOLETE_HOST_MODEL in term.keys for term in terms)
 
 
 def _choices(found: Assessment, case: Case) -> list[tuple[Node, int]]:
@@ -148,7 +165,7 @@ def _doubt_of_vmi(
 ) -> str:
     """Say why a pod is not believed to be its VMI's, "" where it is."""
     if not requester.is_controller(case.review, case.snapshot.kubevirt):
-        return "it was not made by KubeVirt's controller"
+        return _NOT_KUBEVIRTS
     if vmi is None:
         return "its VMI is not among the facts"
     owners = {fields.text(o, "uid") for o in fields.items(obj, "metadata", "ownerReferences")}
@@ -188,8 +205,7 @@ def _add_selectors(
 
 def _as_posted(demanded: Requirements, pod: LauncherPod, obj: fields.Object) -> Requirements:
     """Return the demands of the pod as it stands, whoever wrote them."""
-    at = ("spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
-    written = fields.mapping(obj, *at).get("nodeSelectorTerms")
+    written = fields.mapping(obj, *_REQUIRED).get("nodeSelectorTerms")
     posted = {
         key: demanded.selectors.get(key) or Selector(key, value, Origin.KUBEVIRT, code_of(key))
         for key, value in pod.node_selector.items()
@@ -202,7 +218,7 @@ def _as_posted(demanded: Requirements, pod: LauncherPod, obj: fields.Object) -> 
                 posted.items(), pod.node_selector.values(), strict=True
             )
         },
-        affinity=None if written is None else read_terms(written, *at, "nodeSelectorTerms"),
+        affinity=None if written is None else read_terms(written, *_REQUIRED, "nodeSelectorTerms"),
         absent=(),
         tolerations=tuple(dict.fromkeys((*demanded.tolerations, *pod.tolerations))),
     )

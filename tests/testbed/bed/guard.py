@@ -12,8 +12,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +109,6 @@ class Guard:
             return 0, ""
         finally:
             connection.close()
-
-    def wait_until_settled(self, nodes: Iterable[str]) -> None:
-        """Wait until the guard refuses for what nodes lack: a second after the last one came."""
-        for name in nodes:
-            created = self._bed.api.get(path("v1", "nodes", name=name))["metadata"]
-            joined = datetime.fromisoformat(created["creationTimestamp"]).timestamp()
-            time.sleep(max(0.0, joined + 1 - time.time()))
 
     def decisions(self) -> list[dict[str, Any]]:
         """Return the decisions that the server has logged, the oldest first."""
