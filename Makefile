@@ -50,7 +50,7 @@ playground-stop: setup ## end a playground from another terminal
 	@$(BIN)/python -m tests.testbed.bed.playground stop
 
 differential: setup testbed ## the model beside the real scheduler and virt-controller: PAIRS=2400 SEED=1 (else new pairs)
-	@DIFFERENTIAL_PAIRS=$(PAIRS) DIFFERENTIAL_SEED=$(SEED) \
+	@DIFFERENTIAL_PAIRS=$(PAIRS) DIFFERENTIAL_SEED=$(SEED) DIFFERENTIAL_ALL=yes \
 		$(BIN)/python -m pytest -q -rP tests/testbed/test_against_the_scheduler.py \
 		tests/testbed/test_against_virt_controller.py $(ARGS)
 
