@@ -123,6 +123,29 @@ def test_cert_manager_makes_the_secret_that_is_mounted_and_the_ca_that_is_truste
     assert leaf["spec"]["dnsNames"] == [f"{service['name']}.{service['namespace']}.svc"]
 
 
+def test_the_audit_is_kept_on_a_claim_that_no_update_waits_for(tmp_path: Path) -> None:
+    manifests = "../" * (len(tmp_path.parts) - 1) + str(MANIFESTS).removeprefix("/")
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"{manifests}/base"],
+        "components": [f"{manifests}/components/audit"],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+    objects = objects_of(tmp_path)
+    deployment = the(objects, "Deployment")["spec"]
+    # A new pod beside the old one, on another node, would wait for the volume for ever.
+    assert deployment["strategy"] == {"type": "Recreate"}
+    assert deployment["replicas"] == 1
+    claim = the(objects, "PersistentVolumeClaim")
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    (volume,) = (v for v in deployment["template"]["spec"]["volumes"] if v["name"] == "audit")
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    (mount,) = (m for m in container(objects)["volumeMounts"] if m["name"] == "audit")
+    assert f"--audit-dir={mount['mountPath']}" in container(objects)["args"]
+    assert not mount.get("readOnly")
+
+
 def test_the_parts_can_be_combined(tmp_path: Path) -> None:
     """As docs/installation.md shows it, and every part that does not exclude another."""
     parts = ("harvester", "cert-manager", "high-availability", "strict", "first-boot")
