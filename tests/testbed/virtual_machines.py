@@ -8,11 +8,11 @@ from typing import Any
 
 from tests.testbed.bed.api import Object
 from tests.testbed.bed.pool import vm_manifest
+from webhook.model import labels
 
-HOST_MODEL_CPU = "host-model-cpu.node.kubevirt.io/"
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
-VENDOR = "cpu-vendor.node.kubevirt.io/"
+VENDOR = labels.CPU_VENDOR
 NETWORK = "network.harvesterhci.io/mgmt"
 
 HYPERV_FEATURES = (
@@ -29,20 +29,7 @@ EVERY_NODE: Mapping[str, str] = {
     "kubevirt.io/sev-es": "true",
     "cpu-feature.node.kubevirt.io/invtsc": "true",
     NETWORK: "true",
-    **{
-        f"hyperv.node.kubevirt.io/{name}": "true"
-        for name in [
-            "vpindex",
-            "runtime",
-            "reset",
-            "synic",
-            "synictimer",
-            "frequencies",
-            "reenlightenment",
-            "tlbflush",
-            "ipi",
-        ]
-    },
+    **{f"hyperv.node.kubevirt.io/{name}": "true" for name in HYPERV_FEATURES},
 }
 """Labels beside those of the CPU, so that every kind of VM can start on every node."""
 
@@ -59,7 +46,9 @@ SOURCES: Mapping[str, SourceKind] = {
     "cascadelake": SourceKind("cascadelake"),
     "icelake": SourceKind("icelake"),
     "milan": SourceKind("milan"),
-    "no-host-model": SourceKind("cascadelake", {f"{HOST_MODEL_CPU}Cascadelake-Server": None}),
+    "no-host-model": SourceKind(
+        "cascadelake", {f"{labels.HOST_MODEL_CPU}Cascadelake-Server": None}
+    ),
     "two-vendors": SourceKind("icelake", {f"{VENDOR}AMD": "true"}),
 }
 EVERYWHERE = tuple(SOURCES)
@@ -108,7 +97,7 @@ def _cpu(model: str | None = None, **policies: str) -> Object:
     cpu: Object = {} if model is None else {"model": model}
     if policies:
         cpu["features"] = [
-            {"name": name.replace("_", "-"), **({"policy": policy} if policy else {})}
+            {"name": name, **({"policy": policy} if policy else {})}
             for name, policy in policies.items()
         ]
     return {"domain": {"cpu": cpu}}
