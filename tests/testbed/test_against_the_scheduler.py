@@ -8,7 +8,8 @@ from random import Random
 from tests.cluster.objects import facts
 from tests.testbed import placements
 from tests.testbed.bed.api import NotInTime, Object, path
-from tests.testbed.bed.pool import KUBEVIRT, WITHIN, Pool, unschedulable
+from tests.testbed.bed.conditions import unschedulable
+from tests.testbed.bed.pool import KUBEVIRT, WITHIN, Pool
 from webhook.model.obstacle import fits
 from webhook.model.obstacles import obstacles
 from webhook.model.placement import assess

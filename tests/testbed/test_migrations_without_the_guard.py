@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.testbed.bed.pool import Pool, unschedulable
+from tests.testbed.bed.conditions import unschedulable
+from tests.testbed.bed.pool import Pool
 
 
 @pytest.mark.parametrize("model", [None, "host-model", "Haswell", "host-passthrough"])

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests import captured_cluster
 from tests.testbed.bed.api import NotInTime, Object, path
+from tests.testbed.bed.conditions import has_condition, settled, unschedulable
 from tests.testbed.bed.testbed import TestBed
 
 KUBEVIRT = "kubevirt.io/v1"
@@ -375,27 +376,6 @@ class Pool:
             f"an Event {reason} about {name}",
             fieldSelector=f"involvedObject.kind={kind},involvedObject.name={name}",
         )
-
-
-def settled(node: Object) -> bool:
-    """Tell whether a node is ready, and free of the taints with which it begins."""
-    taints = {taint["key"] for taint in node["spec"].get("taints", ())}
-    return has_condition(node, "Ready") and "node.kubernetes.io/not-ready" not in taints
-
-
-def has_condition(obj: Object, kind: str) -> bool:
-    """Tell whether a condition is true."""
-    conditions = obj.get("status", {}).get("conditions", ())
-    return any(c["type"] == kind and c["status"] == "True" for c in conditions)
-
-
-def unschedulable(pod: Object) -> str | None:
-    """Return why the scheduler found no node for a pod; None where it did not say that."""
-    for condition in pod.get("status", {}).get("conditions", ()):
-        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            message: str = condition.get("message", "")
-            return message
-    return None
 
 
 def pool_name(test: str) -> str:
