@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.arbiter import Arbiter
@@ -34,6 +36,7 @@ NEWCOMER_SECONDS = 1
 _NEWCOMER_TICK = 0.01
 
 _TICKS_A_SWEEP = 5
+_TICKS_A_TRIM = 600
 
 
 class ReviewServer(Server):
@@ -74,6 +77,8 @@ class ReviewServer(Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Do what is due; called ten times a second."""
+        if counter % _TICKS_A_TRIM == 0:
+            _give_back_memory()
         if counter % _TICKS_A_SWEEP == 0:
             self.server_state.sweep()
             # Without the master nobody replaces this worker or passes on a signal, and a new
@@ -146,6 +151,16 @@ class ReviewWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn_worker ships
             super().run()
         finally:
             self.app.close()
+
+
+def _give_back_memory() -> None:
+    """Have the C library return to the system what it has freed.
+
+    uvloop takes 256 KiB for each TLS connection. What a flood of them took glibc keeps for the
+    next one, and each flood touches more of it: 84 MB after 300 connections at once.
+    """
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class SingleWorkerArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
