@@ -32,6 +32,7 @@ CONTROLLERS = (
     "disruption-controller",
     "resourcequota-controller",
     "persistentvolume-binder-controller",
+    "persistentvolumeclaim-protection-controller",
 )
 """Those that a part of KubeVirt, the scheduler or a test depends on."""
 

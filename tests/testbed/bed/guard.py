@@ -29,6 +29,7 @@ SETTLED_AFTER = 1.0
 SETTLED = "facts: {settleAfter: 1s}\n"
 """Nodes of a test are young, and their labels are all there from the beginning."""
 _CONFIG, _TLS = "/etc/migration-guard/", "/etc/migration-guard-tls/"
+_AUDIT = "/var/lib/migration-guard"
 _WITHIN = 30.0
 _WATCH_LAG = 1.0
 
@@ -47,6 +48,11 @@ class Guard:
         self._folder = folder
         self._overlay = MANIFESTS / overlay
         self.server: Component | None = None
+
+    @property
+    def audit_folder(self) -> Path:
+        """Where decisions are kept, with an overlay that keeps them."""
+        return self._folder / "audit"
 
     def install(self) -> None:
         """Apply the manifests, issue the certificate, start the server, wait until it is asked."""
@@ -120,9 +126,9 @@ class Guard:
         deployment = next(o for o in self._rendered() if o["kind"] == "Deployment")
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         here = [
-            argument.replace(_TLS, f"{self._folder}/tls/").replace(
-                _CONFIG, f"{self._folder}/config/"
-            )
+            argument.replace(_TLS, f"{self._folder}/tls/")
+            .replace(_CONFIG, f"{self._folder}/config/")
+            .replace(_AUDIT, str(self.audit_folder))
             for argument in container["args"]
         ]
         credentials = self._folder / "guard.kubeconfig"
