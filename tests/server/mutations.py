@@ -195,6 +195,9 @@ def _by_hand(value: Any) -> bytes:
 def _change(
     review: Any, paths: tuple[Path, ...], how: str, first: int, second: int, value: Any
 ) -> None:
+    if isinstance(value, dict | list) and _small(value):
+        # One that stood in two places could come to contain itself.
+        value = orjson.loads(_dump(value))
     path = paths[first % len(paths)]
     parent, key = _at(review, path[:-1]), path[-1]
     if not _has(parent, key):
