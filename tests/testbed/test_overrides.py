@@ -57,7 +57,7 @@ def refused(pool: Pool, user: Api, **annotations: str) -> None:
         migrate(pool, user, **annotations)
 
 
-def test_an_entitled_user_overrides_on_the_migration_and_the_event_says_who(
+def test_an_entitled_user_overrides_on_the_migration_and_the_log_says_who(
     pool: Pool, guard: Guard
 ) -> None:
     stuck(pool)

@@ -17,12 +17,11 @@ LONGEST = 16_384
 class Memory:
     """A bounded memory; when it is full, it begins anew."""
 
-    __slots__ = ("_known", "_most")
+    __slots__ = ("_known",)
 
-    def __init__(self, most: int = MOST) -> None:
-        """Keep at most so many answers."""
+    def __init__(self) -> None:
+        """Begin with nothing."""
         self._known: dict[Hashable, object] = {}
-        self._most = most
 
     def get(self, key: Hashable) -> object | None:
         """Return what was found out, None where nothing was."""
@@ -30,13 +29,9 @@ class Memory:
 
     def keep(self, key: Hashable, found: object) -> None:
         """Keep what was found out."""
-        if len(self._known) >= self._most:
+        if len(self._known) >= MOST:
             self._known.clear()
         self._known[key] = found
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._known.clear()
 
 
 def storable(asked: Mapping[str, str]) -> bool:
