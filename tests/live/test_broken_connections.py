@@ -63,6 +63,21 @@ def test_facts_without_a_sign_of_life_are_named_and_the_last_ones_kept(
     assert followed.wait(lambda facts: not facts.stale).blind() == ""
 
 
+def test_a_kind_that_is_not_installed_does_not_grow_old(server, follow):
+    followed = follow(server.kubeconfig, stale_after=3.0)
+    followed.synced()
+    assert followed.state("upgrades") == "not installed"
+    upgrades = next(k for k in followed.live.kinds if k.resource.name == "upgrades")
+
+    def heard() -> float:
+        return time.monotonic() - upgrades.age
+
+    for _ in range(3):
+        last = heard()
+        followed.wait_for(lambda last=last: heard() > last + 0.1 or followed.live.stale())
+        assert followed.live.stale() == ()
+
+
 def test_changes_that_the_api_server_has_forgotten_are_read_anew(
     server, forwarder, follow, tmp_path, monkeypatch
 ):

@@ -32,7 +32,7 @@ INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 # The first wait after a failure; doubled with every further one.
 FIRST_WAIT = 0.4
 LONGEST_WAIT = 20.0
-# A kind that is not installed is looked for again.
+# A kind that is not installed is looked for again, and before what is known of it is too old.
 LOOK_AGAIN = 20.0
 # A stream that lived for so long was healthy.
 HEALTHY = 10.0
@@ -155,7 +155,7 @@ class Reflector:
             self._version = served_version(self._connection, self._resource)
             if self._version is None:
                 self._sink.not_installed()
-                return LOOK_AGAIN * self._jitter.uniform(0.8, 1.2)
+                return min(LOOK_AGAIN, self._following().stale_after / 2) * self._spread()
         selectors = self._resource.selectors(all_pods=self._following().all_pods)
         if selectors != self._selectors:
             self._selectors, self._revision = selectors, ""
@@ -178,7 +178,7 @@ class Reflector:
     def _watch(self, version: str) -> None:
         stale_after = self._following().stale_after
         # Each beginning and end is a sign of life, and several fit into the time until facts age.
-        seconds = max(stale_after / 2 * self._jitter.uniform(0.7, 1.0), SHORTEST_WATCH)
+        seconds = max(stale_after / 2 * self._spread(), SHORTEST_WATCH)
         query = {
             **self._selectors,
             "watch": "true",
@@ -264,6 +264,10 @@ class Reflector:
             # Perhaps it is this revision that the server cannot serve.
             self._revision = ""
         self._seen = None
+
+    def _spread(self) -> float:
+        """Return a factor that keeps the requests of many kinds and replicas apart."""
+        return self._jitter.uniform(0.7, 1.0)
 
     def _backoff(self) -> float:
         """Count a failure; return how long to wait after it."""
