@@ -88,8 +88,9 @@ def test_selectors_remembered_from_an_earlier_migration_that_no_node_meets_are_n
     pool.vm("web", "host-model", on=first)
     pool.wait_migration(pool.migrate("web"))
     gone = "cpu-feature.node.kubevirt.io/gfni"
+    required = "host-model-required-features.node.kubevirt.io/gfni"
     for node in (first, second):
-        pool.change_node(node, {"metadata": {"labels": {gone: None}}})
+        pool.change_node(node, {"metadata": {"labels": {gone: None, required: None}}})
     guard.wait_for_fact()
     why = refused(pool)
     assert f"lacks {gone}" in why
@@ -98,9 +99,11 @@ def test_selectors_remembered_from_an_earlier_migration_that_no_node_meets_are_n
 
 
 def test_host_passthrough_to_another_cpu_is_warned_about(pool: Pool, guard: Guard) -> None:
-    source = pool.node("icelake")
-    pool.node("cascadelake")
+    source, other = pool.node("icelake"), pool.node("cascadelake")
     pool.vm("web", "host-passthrough", on=source)
-    pool.migrate("web")
+    name = pool.migrate("web")
     told = pool.wait_event("VirtualMachineInstance", "web", "MigrationWarned")
     assert "host-passthrough" in told["message"]
+    assert other in told["message"]
+    pool.wait_migration(name)
+    assert pool.vmi("web")["status"]["nodeName"] == other

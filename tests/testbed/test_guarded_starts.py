@@ -23,3 +23,4 @@ def test_a_host_model_vm_starts_where_its_guest_can_leave_again(pool: Pool, guar
         assert wish["preference"]["matchExpressions"][0]["key"] == (
             "host-model-cpu.node.kubevirt.io/Icelake-Server"
         )
+    pool.wait_migration(pool.migrate("one"))

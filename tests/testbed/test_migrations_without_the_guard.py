@@ -7,6 +7,9 @@ import pytest
 from tests.testbed.bed.conditions import unschedulable
 from tests.testbed.bed.pool import Pool
 
+MODEL = "cpu-model-migration.node.kubevirt.io/"
+FEATURE = "cpu-feature.node.kubevirt.io/"
+
 
 @pytest.mark.parametrize("model", [None, "host-model", "Haswell", "host-passthrough"])
 def test_a_vm_migrates_to_the_other_node(pool: Pool, model: str | None) -> None:
@@ -44,7 +47,12 @@ def test_a_host_model_migration_without_a_node_hangs_and_names_no_reason(pool: P
     pool.node("cascadelake")
     pool.node("milan")
     pool.vm("web", "host-model", on=source)
-    name = pool.migrate("web")
+    hangs(pool, "web")
+
+
+def hangs(pool: Pool, vmi: str) -> dict[str, str]:
+    """Migrate a VM that no node can take; nobody says why. Return what its target pod asks for."""
+    name = pool.migrate(vmi)
     pod = pool.wait_unschedulable(pool.target_pod(name)["metadata"]["name"])
     said = unschedulable(pod)
     assert said is not None
@@ -52,6 +60,43 @@ def test_a_host_model_migration_without_a_node_hangs_and_names_no_reason(pool: P
     assert "cpu-" not in said
     hanging = pool.wait_migration(name, "Scheduling")
     assert "conditions" not in hanging["status"]
+    asked: dict[str, str] = pod["spec"]["nodeSelector"]
+    return asked
+
+
+def test_selectors_remembered_from_an_earlier_migration_hold_when_no_node_meets_them_any_more(
+    pool: Pool,
+) -> None:
+    nodes = pool.node("icelake"), pool.node("icelake")
+    pool.vm("web", "host-model", on=nodes[0])
+    pool.wait_migration(pool.migrate("web"))
+    gone = f"{FEATURE}gfni"
+    required = "host-model-required-features.node.kubevirt.io/gfni"
+    for node in nodes:
+        pool.change_node(node, {"metadata": {"labels": {gone: None, required: None}}})
+    assert gone in hangs(pool, "web")
+
+
+def test_a_host_passthrough_guest_is_sent_to_any_cpu_of_the_vendor(pool: Pool) -> None:
+    source, other = pool.node("icelake"), pool.node("cascadelake")
+    pool.vm("web", "host-passthrough", on=source)
+    name = pool.migrate("web")
+    asked = pool.target_pod(name)["spec"]["nodeSelector"]
+    assert not [key for key in asked if key.startswith((MODEL, FEATURE))]
+    pool.wait_migration(name)
+    assert pool.vmi("web")["status"]["nodeName"] == other
+
+
+def test_a_host_model_vm_starts_on_a_node_that_its_guest_cannot_leave(pool: Pool) -> None:
+    # The scheduler takes the node with the most room.
+    alone = pool.node("milan", size={"cpu": "64", "memory": "256Gi"})
+    for _ in range(2):
+        pool.node("icelake")
+    vmi = pool.vm("web", "host-model")
+    (pod,) = pool.launcher_pods("web")
+    assert not [key for key in pod["spec"]["nodeSelector"] if "cpu-" in key]
+    assert vmi["status"]["nodeName"] == alone
+    hangs(pool, "web")
 
 
 def test_a_migration_that_fails_says_so(pool: Pool) -> None:
