@@ -45,7 +45,7 @@ class Followed:
     def make(self) -> LiveFacts:
         made = LiveFacts(
             NoServer(),  # type: ignore[arg-type]  # all of it that is used
-            lambda: Following(180.0, False),
+            lambda: Following(180.0, False, 420.0),
             resources=NODES,
             told=self.tell,
             log=self.lines.append,

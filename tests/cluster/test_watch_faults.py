@@ -140,7 +140,7 @@ def followed(scripted, tmp_path) -> Iterator[LiveFacts]:
             }
         )
     )
-    live = LiveFacts(connect(kubeconfig), lambda: Following(180.0, False), resources=NODES)
+    live = LiveFacts(connect(kubeconfig), lambda: Following(180.0, False, 420.0), resources=NODES)
     yield live
     live.stop()
 

@@ -17,6 +17,8 @@ from webhook.cluster.reflector import Following
 from webhook.cluster.sharing import Sharing
 from webhook.model.snapshot import Snapshot
 
+SETTLE_AFTER = 420.0
+"""Seconds; as by default."""
 WITHIN = 60.0
 """Seconds; generous, for a busy machine."""
 
@@ -27,7 +29,7 @@ class Followed:
     def __init__(
         self, kubeconfig: Path, *, stale_after: float = 180.0, all_pods: bool = False
     ) -> None:
-        self.settings = Following(stale_after, all_pods)
+        self.settings = Following(stale_after, all_pods, SETTLE_AFTER)
         self.connection = connect(kubeconfig)
         self.live = LiveFacts(self.connection, lambda: self.settings)
         self.live.start()

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.cluster.objects import launcher, migration, node, other, vmi
-from tests.live.following import Followed, listed, told
+from tests.live.following import SETTLE_AFTER, Followed, listed, told
 from webhook.cluster import reflector
 from webhook.cluster.connection import connect
 from webhook.cluster.errors import RequestFailed
@@ -231,5 +231,5 @@ def test_a_setting_changed_while_running_asks_for_other_pods(server, follow):
     server.add(db)
     followed: Followed = follow(server.kubeconfig, stale_after=6.0)
     assert not followed.synced().pods
-    followed.settings = reflector.Following(6.0, all_pods=True)
+    followed.settings = reflector.Following(6.0, all_pods=True, settle_after=SETTLE_AFTER)
     followed.wait(lambda facts: facts.pods)

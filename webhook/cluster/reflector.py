@@ -80,7 +80,7 @@ class Following:
 
     stale_after: float
     all_pods: bool
-    settle_after: float = 420.0
+    settle_after: float
 
 
 class Reflector:
