@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +41,13 @@ def installed(**instead: Any) -> Installation:
 
 
 def said(
-    found: Installation, *, namespaces: tuple[str, ...] = ("kubevirt",), first_pods: bool = False
+    found: Installation,
+    *,
+    namespaces: tuple[str, ...] = ("kubevirt",),
+    first_pods: bool = False,
+    distrust: Callable[[bytes, str], str | None] = lambda bundle, name: None,
 ) -> tuple[str, ...]:
-    return drift(found, kubevirt_namespaces=namespaces, first_pods=first_pods)
+    return drift(found, kubevirt_namespaces=namespaces, first_pods=first_pods, distrust=distrust)
 
 
 def with_entry(kind: str, name: str, **change: Any) -> Installation:
@@ -135,6 +141,28 @@ def test_an_entry_without_a_ca_is_named() -> None:
     del obj["webhooks"][0]["clientConfig"]["caBundle"]
     (words,) = said(installed(mutating=obj))
     assert "has no caBundle" in words
+
+
+def test_an_entry_whose_ca_did_not_issue_the_served_certificate_is_named() -> None:
+    obj = configuration("mutating")
+    obj["webhooks"][0]["clientConfig"]["caBundle"] = base64.b64encode(b"another").decode()
+    asked = []
+
+    def distrust(bundle: bytes, name: str) -> str | None:
+        asked.append(name)
+        return "self-signed\n" if bundle == b"another" else None
+
+    (words,) = said(installed(mutating=obj), distrust=distrust)
+    assert words.startswith(obj["webhooks"][0]["name"] + " has a caBundle with which")
+    assert "refuses the served certificate (self-signed?)" in words
+    assert set(asked) == {"migration-guard.migration-guard.svc"}
+
+
+def test_an_entry_whose_ca_is_not_in_base64_is_named() -> None:
+    obj = configuration("mutating")
+    obj["webhooks"][0]["clientConfig"]["caBundle"] = "%"
+    (words,) = said(installed(mutating=obj))
+    assert "it is not in base64" in words
 
 
 def test_pods_must_never_fail() -> None:

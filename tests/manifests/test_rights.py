@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from tests.manifests.conftest import CONFIGURATIONS, Kubectl, installation, lead_here
 from tests.manifests.rendering import MANIFESTS
 from tests.manifests.waiting import tries
-from tests.testbed.bed.api import Api, ApiError, path
+from tests.testbed.bed.api import JSON_PATCH, Api, ApiError, path
+from tests.testbed.bed.certificates import Authority
 from tests.testbed.bed.control_plane import ControlPlane
 from webhook.cli.served_installation import ServedInstallation
 from webhook.cluster.connection import Connection, connect
@@ -21,6 +23,7 @@ from webhook.cluster.listing import read_cluster
 from webhook.cluster.resources import RESOURCES
 from webhook.policy.configuration import Configuration
 from webhook.review.requester import GUARD
+from webhook.serving.key_pair import read_pair
 from webhook.serving.metrics import Metrics
 from webhook.serving.readiness import Readiness
 
@@ -91,10 +94,14 @@ Look = Callable[[], str]
 
 
 @pytest.fixture
-def look(connection: Connection) -> Look:
+def look(plane: ControlPlane, connection: Connection) -> Look:
     """Look at the installation; return what the readiness board says, and the metric."""
     readiness, metrics = Readiness(lambda: datetime.now(UTC)), Metrics()
-    served = ServedInstallation(connection, Configuration, Facts().snapshot, readiness, metrics)
+    files = plane.authority.issue("served", "migration-guard.migration-guard.svc")
+    pair = read_pair(files.certificate, files.key)
+    served = ServedInstallation(
+        connection, Configuration, Facts().snapshot, lambda: pair, readiness, metrics
+    )
 
     def once() -> str:
         served.look()
@@ -105,6 +112,21 @@ def look(connection: Connection) -> Look:
         return f"{line} {count}"
 
     return once
+
+
+def test_a_ca_that_did_not_issue_the_served_certificate_is_told(
+    look: Look, api: Api, tmp_path: Path
+) -> None:
+    before = api.get(CONFIGURATIONS[0])["webhooks"][0]["clientConfig"]["caBundle"]
+    other = base64.b64encode(Authority(tmp_path / "other").certificate.read_bytes()).decode()
+    where = "/webhooks/0/clientConfig/caBundle"
+    change = {"op": "replace", "path": where, "value": other}
+    api.patch(CONFIGURATIONS[0], [change], JSON_PATCH)
+    said = look()
+    assert "refuses the served certificate (certificate signature failure)" in said
+    assert said.endswith("drift 1.0")
+    api.patch(CONFIGURATIONS[0], [{**change, "value": before}], JSON_PATCH)
+    assert look().endswith("drift 0.0")
 
 
 def test_the_installation_is_compared_with_what_is_needed(

@@ -64,7 +64,7 @@ def main(arguments: str) -> int:
     for name in ("tls_cert", "tls_key", "tls_ca", "client_ca", "certs_dir", "ports_file"):
         given[name] = Path(given[name]) if given.get(name) else None
     given["client_names"] = frozenset(given.get("client_names", ()))
-    return serve(ServerSettings(**given), lambda: build(how, ready))
+    return serve(ServerSettings(**given), lambda _: build(how, ready))
 
 
 if __name__ == "__main__":

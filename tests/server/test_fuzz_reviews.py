@@ -26,6 +26,7 @@ from webhook.cli.commands.serve import build
 from webhook.cli.loading import FactsPlace
 from webhook.review.answer import MUTATE, VALIDATE
 from webhook.serving.asgi import AdmissionApplication
+from webhook.serving.key_pair import KeyPair
 from webhook.serving.protocol import BEGAN
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "0"))
@@ -42,6 +43,10 @@ fuzzed = settings(
     suppress_health_check=list(HealthCheck),
     report_multiple_bugs=True,
 )
+
+
+def no_certificate() -> KeyPair:
+    raise AssertionError("facts from files need none")
 
 
 class Guard:
@@ -61,7 +66,7 @@ class Guard:
         )
         self.log = io.StringIO()
         with redirect_stderr(self.log):
-            self.parts = build(None, FactsPlace((inventory,)))
+            self.parts = build(None, FactsPlace((inventory,)), no_certificate)
         self.application = AdmissionApplication(self.parts.answer, self.parts.metrics, 1)
         self.runner = asyncio.Runner()
 

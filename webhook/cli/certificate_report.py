@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +18,9 @@ from webhook.serving.key_pair import (
     read_authorities,
     read_file,
     read_pair,
-    trust,
     valid_until,
 )
-from webhook.serving.tls import server_context
+from webhook.serving.tls import handshake_fault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +30,6 @@ if TYPE_CHECKING:
     from webhook.serving.key_pair import KeyPair
 
 CHECKS = ("pair", "time", "names", "chain")
-
-_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
-"""X509_V_FLAG_NO_CHECK_TIME (openssl/x509_vfy.h), which Python does not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +116,7 @@ def _time(path: Sequence[x509.Certificate], now: datetime) -> Check:
 
 def _names(pair: KeyPair, names: Sequence[str]) -> Check:
     # Trusted itself, so that nothing but the name can be wrong.
-    missing = [name for name in names if _fault(pair, (pair.leaf,), name) is not None]
+    missing = [name for name in names if handshake_fault(pair, (pair.leaf,), name) is not None]
     held = ", ".join(names_of(pair.leaf)) or "none"
     if missing:
         return Check(
@@ -135,7 +129,7 @@ def _names(pair: KeyPair, names: Sequence[str]) -> Check:
 
 
 def _chain(pair: KeyPair, authorities: Sequence[x509.Certificate], where: str) -> Check:
-    fault = _fault(pair, authorities, None)
+    fault = handshake_fault(pair, authorities, None)
     issuer = pair.certificates[-1].issuer.rfc4514_string()
     if fault is not None:
         return Check(
@@ -145,25 +139,6 @@ def _chain(pair: KeyPair, authorities: Sequence[x509.Certificate], where: str) -
             f"{issuer!r}, which issued it",
         )
     return Check("chain", True, f"clients that trust {where} accept it")
-
-
-def _fault(pair: KeyPair, authorities: Sequence[x509.Certificate], name: str | None) -> str | None:
-    """Return what a client that trusts some CAs says in a handshake; None for nothing."""
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname = name is not None
-    client.hostname_checks_common_name = False
-    client.verify_flags |= _NO_CHECK_TIME
-    trust(client, authorities)
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    asking = client.wrap_bio(to_client, to_server, server_hostname=name)
-    answering = server_context(pair).wrap_bio(to_server, to_client, server_side=True)
-    try:
-        for side in (asking, answering, asking):
-            with contextlib.suppress(ssl.SSLWantReadError):
-                side.do_handshake()
-    except ssl.SSLCertVerificationError as error:
-        return error.verify_message
-    return None
 
 
 def _key(certificate: x509.Certificate) -> str:

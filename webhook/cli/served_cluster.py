@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from webhook.cluster.connection import Connection
     from webhook.model.snapshot import Snapshot
     from webhook.policy.configuration import Configuration
+    from webhook.serving.key_pair import KeyPair
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
 
@@ -32,6 +33,7 @@ class ServedCluster:
         self,
         connection: Connection,
         configuration: Callable[[], Configuration],
+        certificate: Callable[[], KeyPair],
         readiness: Readiness,
         metrics: Metrics,
         changed: Callable[[], None],
@@ -41,6 +43,7 @@ class ServedCluster:
         Args:
             connection: The way to the cluster.
             configuration: The settings of the moment.
+            certificate: The one that is served at the moment.
             readiness: Where it is told how each kind stands.
             metrics: Likewise.
             changed: Called when there are other facts, and every second.
@@ -55,7 +58,7 @@ class ServedCluster:
         for kind in self._live.kinds:
             metrics.follow_kind(kind.resource.name, kind)
         self._installation = ServedInstallation(
-            connection, configuration, self.snapshot, readiness, metrics
+            connection, configuration, self.snapshot, certificate, readiness, metrics
         )
         self._host = connection.host
         self._report(_PART, False, f"{self._host}: nothing read yet")

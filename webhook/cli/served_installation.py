@@ -10,6 +10,9 @@ from webhook.cli.printing import say
 from webhook.cluster.errors import ClusterError
 from webhook.cluster.installation import drift, read_installation
 from webhook.policy.configuration import FirstBoot
+from webhook.serving.errors import StartError
+from webhook.serving.key_pair import parse_certificates
+from webhook.serving.tls import handshake_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from webhook.cluster.connection import Connection
     from webhook.model.snapshot import Snapshot
     from webhook.policy.configuration import Configuration
+    from webhook.serving.key_pair import KeyPair
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
 
@@ -38,6 +42,7 @@ class ServedInstallation:
         connection: Connection,
         configuration: Callable[[], Configuration],
         snapshot: Callable[[], Snapshot],
+        certificate: Callable[[], KeyPair],
         readiness: Readiness,
         metrics: Metrics,
     ) -> None:
@@ -47,12 +52,14 @@ class ServedInstallation:
             connection: The way to the cluster.
             configuration: The settings of the moment.
             snapshot: The facts of the moment.
+            certificate: The one that is served at the moment.
             readiness: Where differences are told.
             metrics: Where they are counted.
         """
         self._connection = connection
         self._configuration = configuration
         self._snapshot = snapshot
+        self._certificate = certificate
         self._readiness = readiness
         self._metrics = metrics
         self._told = ""
@@ -73,6 +80,7 @@ class ServedInstallation:
             found,
             kubevirt_namespaces=self._snapshot().kubevirt.namespaces,
             first_pods=self._configuration().first_boot is FirstBoot.PREFER_MIGRATABLE,
+            distrust=self._distrust,
         )
         self._metrics.note_drift(len(differences))
         words = "as needed"
@@ -81,6 +89,14 @@ class ServedInstallation:
             if len(differences) > 1:
                 words += f" (and {len(differences) - 1} more, in the log)"
         self._tell(words, differences)
+
+    def _distrust(self, bundle: bytes, name: str) -> str | None:
+        try:
+            authorities = parse_certificates(bundle, "it")
+            return handshake_fault(self._certificate(), authorities, name)
+        except (StartError, OSError) as error:
+            # ssl.SSLError is an OSError: OpenSSL does not take all that the other parser does.
+            return str(error)
 
     def _tell(self, words: str, lines: Sequence[str]) -> None:
         self._readiness.report(PART, True, words)

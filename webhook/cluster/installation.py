@@ -6,6 +6,8 @@ live webhook configurations and KubeVirt's definitions are compared with what is
 
 from __future__ import annotations
 
+import base64
+import binascii
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -18,7 +20,7 @@ from webhook.review.deciding import KUBEVIRT, MUTATING, VALIDATING
 from webhook.review.requester import CONTROLLER
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from webhook.cluster.connection import Connection
     from webhook.model.fields import Object
@@ -88,7 +90,11 @@ def _find(connection: Connection, path: str) -> Object | None:
 
 
 def drift(
-    found: Installation, *, kubevirt_namespaces: Collection[str], first_pods: bool
+    found: Installation,
+    *,
+    kubevirt_namespaces: Collection[str],
+    first_pods: bool,
+    distrust: Callable[[bytes, str], str | None],
 ) -> tuple[str, ...]:
     """Say how an installation differs from what is needed; empty where it does not.
 
@@ -96,6 +102,8 @@ def drift(
         found: What stands in the cluster.
         kubevirt_namespaces: Where KubeVirt is, or may be.
         first_pods: Whether the configuration wants to see the first pod of a VM (``firstBoot``).
+        distrust: Says why a client that trusts these CAs, in PEM, and knows the server by this
+            name refuses the served certificate; None where it does not.
 
     Returns:
         One sentence for each difference, the gravest first.
@@ -112,7 +120,9 @@ def drift(
         try:
             entries = [_Entry(e) for e in fields.items(configuration, "webhooks")]
             said += _unasked(kind, [e for e in entries if e.path == path], reviewed)
-            said += [words for entry in entries for words in _of_entry(entry, kubevirt_namespaces)]
+            for entry in entries:
+                said += _of_trust(entry, distrust)
+                said += _of_entry(entry, kubevirt_namespaces)
             if kind == "mutating" and first_pods and not any(e.first_pods for e in entries):
                 said.append(
                     "firstBoot is set, but first pods are not asked about: "
@@ -135,7 +145,7 @@ class _Entry:
             fields.text(entry, "clientConfig", "service", "name"),
         )
         self.by_url = bool(fields.text(entry, "clientConfig", "url"))
-        self.trusts = bool(fields.text(entry, "clientConfig", "caBundle"))
+        self.bundle = fields.text(entry, "clientConfig", "caBundle")
         self.fails = fields.text(entry, "failurePolicy") == "Fail"
         self.exact = fields.text(entry, "matchPolicy") == "Exact"
         self.timeout = fields.integer(entry, "timeoutSeconds") or _DEFAULT_TIMEOUT
@@ -188,11 +198,32 @@ def _unasked(
             yield f"no {kind} webhook asks about {resource} at {operation}"
 
 
+def _of_trust(entry: _Entry, distrust: Callable[[bytes, str], str | None]) -> Iterator[str]:
+    """Check that the API server accepts the certificate; it calls a Service by this name.
+
+    The name is ``<service>.<namespace>.svc``: apiserver/pkg/util/webhook/client.go.
+    """
+    if entry.by_url:
+        # The certificate at an address may be that of something before the guard.
+        return
+    if not entry.bundle:
+        yield f"{entry.name} has no caBundle: the API server trusts no certificate of the guard"
+        return
+    namespace, service = entry.service
+    try:
+        why = distrust(base64.b64decode(entry.bundle, validate=True), f"{service}.{namespace}.svc")
+    except binascii.Error:
+        why = "it is not in base64"
+    if why is not None:
+        yield (
+            f"{entry.name} has a caBundle with which the API server refuses the served "
+            f"certificate ({escaped(why)}), and asks nothing: see migration-guard certs"
+        )
+
+
 def _of_entry(entry: _Entry, kubevirt_namespaces: Collection[str]) -> Iterator[str]:
     if not entry.by_url and entry.service != (NAME, NAME):
         yield f"{entry.name} leads to the Service {escaped('/'.join(entry.service))}"
-    if not entry.trusts:
-        yield f"{entry.name} has no caBundle: the API server trusts no certificate of the guard"
     if entry.fails and entry.asks("", "pods", "CREATE"):
         yield (
             f"{entry.name} says failurePolicy Fail: a refused pod leaves its migration "

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from webhook.serving.certificate_source import CertificateSource
     from webhook.serving.clients import AllowedClients
+    from webhook.serving.key_pair import KeyPair
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
 
@@ -82,6 +83,10 @@ class ServedCertificate:
         self._clock = clock
         self._say = say
         self.context = ForwardingContext(self._context())
+
+    def pair(self) -> KeyPair:
+        """Return the certificate that is served at the moment."""
+        return self._source.certificate()
 
     def report_to(self, readiness: Readiness, metrics: Metrics) -> None:
         """Report what is served, from now on.

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from webhook.serving.asgi import Answering
     from webhook.serving.clients import PeerCertificate
+    from webhook.serving.key_pair import KeyPair
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
 
@@ -121,14 +122,15 @@ class Parts:
     pages: Sequence[Blueprint] = ()
 
 
-def serve(settings: ServerSettings, build: Callable[[], Parts]) -> int:
+def serve(settings: ServerSettings, build: Callable[[Callable[[], KeyPair]], Parts]) -> int:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         settings: Where to listen.
-        build: Makes what is served. It is called in the worker process, after the fork, so it
-            may start threads; and once more if that process should die. If it raises a
-            ``StartError``, the server prints its message and ends.
+        build: Makes what is served, from what returns the certificate of the moment. It is
+            called in the worker process, after the fork, so it may start threads; and once more
+            if that process should die. If it raises a ``StartError``, the server prints its
+            message and ends.
 
     Returns:
         The exit status: 0 after a stop, 2 where the server cannot start (one line on stderr
@@ -177,7 +179,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         files: CertificateFiles,
         admission: socket.socket,
         operations: socket.socket,
-        build: Callable[[], Parts],
+        build: Callable[[Callable[[], KeyPair]], Parts],
     ) -> None:
         self._settings = settings
         self._files = files
@@ -224,7 +226,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         try:
             certificate, self._clients = _served(self._settings, self._files)
             self.tls_context = certificate.context
-            parts = self._build()
+            parts = self._build(certificate.pair)
         except StartError as error:
             _say(str(error))
             sys.exit(Arbiter.WORKER_BOOT_ERROR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 _TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:!PSK"
 """Authenticated encryption and forward secrecy, as every cipher of TLS 1.3 has them."""
+
+_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
+"""X509_V_FLAG_NO_CHECK_TIME (openssl/x509_vfy.h), which Python does not name."""
 
 
 def server_context(
@@ -47,3 +51,30 @@ def server_context(
         context.verify_mode = ssl.CERT_OPTIONAL
         trust(context, client_authorities)
     return context
+
+
+def handshake_fault(
+    pair: KeyPair, authorities: Sequence[x509.Certificate], name: str | None
+) -> str | None:
+    """Return what a client that trusts some CAs says in a handshake; None for nothing.
+
+    Args:
+        pair: The certificate it is answered with; whether this is the time for it does not count.
+        authorities: The CAs it trusts.
+        name: What it calls the server; None where it does not look at names.
+    """
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = name is not None
+    client.hostname_checks_common_name = False
+    client.verify_flags |= _NO_CHECK_TIME
+    trust(client, authorities)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = client.wrap_bio(to_client, to_server, server_hostname=name)
+    answering = server_context(pair).wrap_bio(to_server, to_client, server_side=True)
+    try:
+        for side in (asking, answering, asking):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message
+    return None

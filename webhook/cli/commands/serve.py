@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from webhook.policy.configuration import Configuration
     from webhook.review.admission import Review
     from webhook.review.decision import Circumstances, Decision
+    from webhook.serving.key_pair import KeyPair
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
     from webhook.serving.server import Parts
@@ -181,8 +182,13 @@ def run(args: argparse.Namespace) -> int:
     )
     return serve(
         settings,
-        lambda: build(
-            args.config, place, audit, events=args.events, log_form=LogForm(args.log_format)
+        lambda certificate: build(
+            args.config,
+            place,
+            certificate,
+            audit,
+            events=args.events,
+            log_form=LogForm(args.log_format),
         ),
     )
 
@@ -190,6 +196,7 @@ def run(args: argparse.Namespace) -> int:
 def build(
     config: Path | None,
     place: FactsPlace,
+    certificate: Callable[[], KeyPair],
     audit: AuditSettings | None = None,
     *,
     events: bool = True,
@@ -200,6 +207,7 @@ def build(
     Args:
         config: The configuration file; None for the defaults.
         place: Where the facts come from.
+        certificate: The one that is served at the moment.
         audit: Where decisions are kept; None to keep none.
         events: Whether Events are written, if the facts come from a cluster.
         log_form: In which form decisions are logged.
@@ -224,7 +232,9 @@ def build(
     try:
         configuration = ServedConfiguration(config, readiness, metrics, tell)
         cluster = None if place.paths else place.connect()
-        source = _source(place, cluster, configuration.current, readiness, metrics, tell)
+        source = _source(
+            place, cluster, configuration.current, certificate, readiness, metrics, tell
+        )
     except (CommandError, ConfigurationError) as error:
         raise StartError(str(error)) from error
     tell()
@@ -265,6 +275,7 @@ def _source(
     place: FactsPlace,
     cluster: Connection | None,
     configuration: Callable[[], Configuration],
+    certificate: Callable[[], KeyPair],
     readiness: Readiness,
     metrics: Metrics,
     changed: Callable[[], None],
@@ -275,7 +286,7 @@ def _source(
         return ServedInventory(place.paths, readiness, metrics, changed)
     from webhook.cli.served_cluster import ServedCluster
 
-    return ServedCluster(cluster, configuration, readiness, metrics, changed)
+    return ServedCluster(cluster, configuration, certificate, readiness, metrics, changed)
 
 
 def _clock() -> datetime:
