@@ -67,7 +67,13 @@ def webhooks(objects: list[Object]) -> list[Object]:
     return [entry for kind in kinds for entry in the(objects, kind)["webhooks"]]
 
 
+def workload(objects: list[Object]) -> Object:
+    """Return what runs the guard's pods."""
+    (found,) = (obj for obj in objects if obj["kind"] in ("Deployment", "StatefulSet"))
+    return found
+
+
 def container(objects: list[Object]) -> Object:
     """Return the guard's container."""
-    (found,) = the(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (found,) = workload(objects)["spec"]["template"]["spec"]["containers"]
     return found

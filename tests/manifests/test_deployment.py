@@ -15,6 +15,7 @@ from tests.manifests.rendering import (
     overlay,
     the,
     webhooks,
+    workload,
 )
 from webhook.cli.main import build_parser
 from webhook.review.requester import GUARD
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.parametrize("name", OVERLAYS)
 
 
 def pod(name: str):
-    return the(overlay(name), "Deployment")["spec"]["template"]["spec"]
+    return workload(overlay(name))["spec"]["template"]["spec"]
 
 
 def arguments(name: str):
@@ -42,7 +43,9 @@ def test_the_program_knows_every_option(name: str) -> None:
 
 def test_the_files_that_are_named_are_mounted(name: str) -> None:
     named = arguments(name)
-    volumes = {volume["name"]: volume for volume in pod(name)["volumes"]}
+    claimed = workload(overlay(name))["spec"].get("volumeClaimTemplates", ())
+    volumes = {claim["metadata"]["name"]: claim for claim in claimed}
+    volumes |= {volume["name"]: volume for volume in pod(name)["volumes"]}
     mounts = {
         Path(mount["mountPath"]): volumes[mount["name"]]
         for mount in container(overlay(name))["volumeMounts"]
@@ -54,6 +57,10 @@ def test_the_files_that_are_named_are_mounted(name: str) -> None:
     assert (named.tls_cert.name, named.tls_key.name) == (CERTIFICATE_NAME, KEY_NAME)
     assert named.tls_ca.name == AUTHORITY_NAME
     assert named.tls_key.parent == named.tls_cert.parent == named.tls_ca.parent
+    assert mounts[named.audit_dir].keys() & {"persistentVolumeClaim", "spec"}
+    if (database := named.audit_database_file) is not None:
+        (item,) = mounts[database.parent]["secret"]["items"]
+        assert item["path"] == database.name
 
 
 def test_one_port_leads_from_the_webhook_to_the_program(name: str) -> None:
@@ -81,6 +88,11 @@ def test_the_network_policy_opens_these_ports_and_no_others(name: str) -> None:
     assert policy["ingress"] == [{"ports": [{"port": 8443, "protocol": "TCP"}]}]
     (out,) = policy["egress"]
     assert [port["port"] for port in out["ports"]] == [443, 6443]
+    if (database := policies.pop("migration-guard-database", None)) is not None:
+        assert database["policyTypes"] == ["Egress"]
+        (out,) = database["egress"]
+        assert [port["port"] for port in out["ports"]] == [5432, 53, 53]
+        assert arguments(name).audit_database_file is not None
     for metrics in policies.values():
         (rule,) = metrics["ingress"]
         assert rule["ports"] == [{"port": 8080, "protocol": "TCP"}]
@@ -89,9 +101,9 @@ def test_the_network_policy_opens_these_ports_and_no_others(name: str) -> None:
 
 def test_the_service_and_every_selector_find_the_pods(name: str) -> None:
     objects = overlay(name)
-    deployment = the(objects, "Deployment")["spec"]
-    labels = deployment["template"]["metadata"]["labels"]
-    assert deployment["selector"]["matchLabels"].items() <= labels.items()
+    spec = workload(objects)["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    assert spec["selector"]["matchLabels"].items() <= labels.items()
     assert the(objects, "Service")["spec"]["selector"].items() <= labels.items()
 
 
@@ -113,9 +125,9 @@ def test_the_pod_is_restricted(name: str) -> None:
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_the_key_is_readable_by_the_pods_group_alone(name: str) -> None:
-    (secret,) = (volume["secret"] for volume in pod(name)["volumes"] if "secret" in volume)
-    assert secret["defaultMode"] == 0o440
+def test_secrets_are_readable_by_the_pods_group_alone(name: str) -> None:
+    secrets = [volume["secret"] for volume in pod(name)["volumes"] if "secret" in volume]
+    assert {secret["defaultMode"] for secret in secrets} == {0o440}
     assert pod(name)["securityContext"]["fsGroup"] == pod(name)["securityContext"]["runAsGroup"]
 
 
@@ -137,8 +149,6 @@ def test_a_pod_that_goes_has_time_to_be_forgotten_and_to_answer(name: str) -> No
     graceful = ANSWER_SECONDS + 2
     assert before >= 2
     assert pod(name)["terminationGracePeriodSeconds"] > before + graceful
-    rolling = the(overlay(name), "Deployment")["spec"]["strategy"]["rollingUpdate"]
-    assert rolling == {"maxSurge": 1, "maxUnavailable": 0}
 
 
 def test_the_service_account_is_the_one_the_guard_knows_itself_by(name: str) -> None:

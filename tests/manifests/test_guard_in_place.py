@@ -6,6 +6,7 @@ Only the address differs: the Service leads to this machine, and the pod's files
 from __future__ import annotations
 
 import base64
+import re
 import subprocess
 import sys
 import urllib.request
@@ -15,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from tests import captured_cluster
+from tests.audit.postgres import Postgres
 from tests.manifests.conftest import Kubectl, installation, lead_service_here
-from tests.manifests.rendering import MANIFESTS, Object, container, overlay, the
+from tests.manifests.rendering import MANIFESTS, Object, container, overlay, the, workload
 from tests.manifests.waiting import tries
 from tests.testbed.bed.api import Api, ApiError, path
 from tests.testbed.bed.control_plane import ControlPlane
+from webhook.cli.audit_options import DATABASE_VARIABLE
 from webhook.cli.certificate_installation import SECRET
 from webhook.cli.main import main
 
@@ -55,14 +58,32 @@ def cluster(api: Api) -> None:
 
 
 @pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    """The URL of a PostgreSQL database, which both replicas would share."""
+    server = Postgres()
+    server.execute("create database audit")
+    yield server.url("audit")
+    server.close()
+
+
+@pytest.fixture(scope="module")
 def folder(
-    plane: ControlPlane, api: Api, installed: None, tmp_path_factory: pytest.TempPathFactory
+    plane: ControlPlane,
+    api: Api,
+    installed: None,
+    database: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """What the pod would find: its configuration, the Secret, its account."""
+    """What the pod would find: its configuration, the Secrets, its account."""
     folder = tmp_path_factory.mktemp("pod")
-    data = api.get(path("v1", "secrets", "migration-guard", SECRET))["data"]
-    for name, value in data.items():
-        (folder / name).write_bytes(base64.b64decode(value))
+    secrets = path("v1", "secrets", "migration-guard")
+    named = workload(overlay(OVERLAY))["spec"]["template"]["spec"]["volumes"]
+    (mounted,) = (v["secret"] for v in named if v["name"] == "audit-database")
+    url = {"url": base64.b64encode(database.encode()).decode()}
+    api.create(secrets, {"metadata": {"name": mounted["secretName"]}, "data": url})
+    for name in (SECRET, mounted["secretName"]):
+        for file, value in api.get(f"{secrets}/{name}")["data"].items():
+            (folder / file).write_bytes(base64.b64decode(value))
     for name, text in the(overlay(OVERLAY), "ConfigMap")["data"].items():
         (folder / name).write_text(text, encoding="utf-8")
     account = path("v1", "serviceaccounts", "migration-guard", "migration-guard")
@@ -134,11 +155,18 @@ def migrate(api: Api, attempt: str) -> ApiError | Object:
         return error
 
 
-def test_the_whole_installation_works(plane: ControlPlane, api: Api, guard: Path) -> None:
-    status, board = _ask(plane, "/readyz?verbose")
-    assert status == 200, board
-    (line,) = (line for line in board.splitlines() if "installation:" in line)
-    assert "(as needed)" in line, board
+def test_the_whole_installation_works(
+    plane: ControlPlane,
+    api: Api,
+    guard: Path,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # Reviews are answered before the guard has looked at its own installation.
+    boards = (_ask(plane, "/readyz?verbose")[1].splitlines() for _ in tries())
+    line = next(line for board in boards for line in board if "installation:" in line)
+    assert "(as needed)" in line
 
     keep_away(api, {"key": "example.org/dedicated", "effect": "NoSchedule"})
     run_vm(api)
@@ -159,6 +187,12 @@ def test_the_whole_installation_works(plane: ControlPlane, api: Api, guard: Path
         "an Event tells of the refusal",
         fieldSelector="involvedObject.name=vm",
     )
+
+    (decision,) = re.findall(r"Decision ([0-9a-f-]{36})", refused.message)
+    monkeypatch.setenv(DATABASE_VARIABLE, database)
+    capsys.readouterr()
+    assert any(main(["audit", "show", decision]) == 0 for _ in tries())
+    assert "node node01 refused" in capsys.readouterr().out
 
     keep_away(api)
     answers = (migrate(api, f"somewhere-to-go-{attempt}") for attempt in tries())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from tests.manifests.rendering import (
     overlay,
     the,
     webhooks,
+    workload,
 )
 from webhook.policy.checking import check
 from webhook.policy.findings import Level
@@ -90,7 +92,7 @@ def test_strict_fails_for_new_migrations_alone_and_never_for_workload_updates() 
 def test_two_replicas_stand_on_two_nodes_and_one_stays_during_a_drain() -> None:
     for name in ("high-availability", "strict"):
         objects = overlay(name)
-        spec = the(objects, "Deployment")["spec"]
+        spec = the(objects, "StatefulSet")["spec"]
         assert spec["replicas"] == 2
         labels = spec["template"]["metadata"]["labels"]
         by_host, by_zone = spec["template"]["spec"]["topologySpreadConstraints"]
@@ -112,7 +114,7 @@ def test_one_replica_does_not_hold_a_drain_up() -> None:
 def test_cert_manager_makes_the_secret_that_is_mounted_and_the_ca_that_is_trusted() -> None:
     objects = overlay("cert-manager")
     (leaf,) = (o for o in of_kind(objects, "Certificate") if not o["spec"].get("isCA"))
-    volumes = the(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    volumes = workload(objects)["spec"]["template"]["spec"]["volumes"]
     (mounted,) = (volume["secret"]["secretName"] for volume in volumes if "secret" in volume)
     assert leaf["spec"]["secretName"] == mounted
     named = f"{leaf['metadata']['namespace']}/{leaf['metadata']['name']}"
@@ -123,16 +125,8 @@ def test_cert_manager_makes_the_secret_that_is_mounted_and_the_ca_that_is_truste
     assert leaf["spec"]["dnsNames"] == [f"{service['name']}.{service['namespace']}.svc"]
 
 
-def test_the_audit_is_kept_on_a_claim_that_no_update_waits_for(tmp_path: Path) -> None:
-    manifests = "../" * (len(tmp_path.parts) - 1) + str(MANIFESTS).removeprefix("/")
-    kustomization = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": [f"{manifests}/base"],
-        "components": [f"{manifests}/components/audit"],
-    }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
-    objects = objects_of(tmp_path)
+def test_one_replica_keeps_its_audit_on_a_claim_that_no_update_waits_for() -> None:
+    objects = objects_of(MANIFESTS / "base")
     deployment = the(objects, "Deployment")["spec"]
     # A new pod beside the old one, on another node, would wait for the volume for ever.
     assert deployment["strategy"] == {"type": "Recreate"}
@@ -141,40 +135,81 @@ def test_the_audit_is_kept_on_a_claim_that_no_update_waits_for(tmp_path: Path) -
     assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
     (volume,) = (v for v in deployment["template"]["spec"]["volumes"] if v["name"] == "audit")
     assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+
+
+def test_two_replicas_keep_a_spool_each_and_share_a_database() -> None:
+    objects = overlay("high-availability")
+    spec = the(objects, "StatefulSet")["spec"]
+    (claim,) = spec["volumeClaimTemplates"]
     (mount,) = (m for m in container(objects)["volumeMounts"] if m["name"] == "audit")
-    assert f"--audit-dir={mount['mountPath']}" in container(objects)["args"]
-    assert not mount.get("readOnly")
+    assert claim["metadata"]["name"] == mount["name"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    # One that does not come up must keep the other from nothing.
+    assert spec["podManagementPolicy"] == "Parallel"
+    assert not of_kind(objects, "PersistentVolumeClaim")
+    (secret,) = (
+        v["secret"] for v in spec["template"]["spec"]["volumes"] if v["name"] == "audit-database"
+    )
+    assert [item["key"] for item in secret["items"]] == ["url"]
+    # The URL has a password in it, and everybody sees a command line.
+    assert not any("postgresql:" in word for word in container(objects)["args"])
+    assert "env" not in container(objects)
 
 
-def test_the_parts_can_be_combined(tmp_path: Path) -> None:
-    """As docs/installation.md shows it, and every part that does not exclude another."""
-    parts = ("harvester", "cert-manager", "high-availability", "strict", "first-boot")
-    (tmp_path / "guard.yaml").write_text("rules:\n  no-room-now: {mode: audit}\n", encoding="utf-8")
+def test_a_cluster_without_volumes_keeps_decisions_in_the_pod(tmp_path: Path) -> None:
+    objects = objects_of(combined(tmp_path, "ephemeral-audit"))
+    deployment = the(objects, "Deployment")["spec"]
+    assert not of_kind(objects, "PersistentVolumeClaim")
+    (volume,) = (v for v in deployment["template"]["spec"]["volumes"] if v["name"] == "audit")
+    assert volume == {"name": "audit", "emptyDir": {"sizeLimit": "1Gi"}}
+    # Whoever outgrows the volume is evicted.
+    assert "--audit-rows=200000" in container(objects)["args"]
+    # Nothing keeps the new pod from standing beside the old one.
+    rolling = {"maxSurge": 1, "maxUnavailable": 0}
+    assert deployment["strategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
+
+
+def combined(folder: Path, *parts: str, **more: Any) -> Path:
+    """Write a kustomization as docs/installation.md shows it; return its folder."""
     # kustomize knows no absolute paths.
-    manifests = "../" * (len(tmp_path.parts) - 1) + str(MANIFESTS).removeprefix("/")
+    manifests = "../" * (len(folder.parts) - 1) + str(MANIFESTS).removeprefix("/")
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [f"{manifests}/base"],
         "components": [f"{manifests}/components/{part}" for part in parts],
-        "images": [
-            {"name": "migration-guard", "newName": "registry.test/guard", "newTag": "0.2.0"}
-        ],
-        "configMapGenerator": [
-            {
-                "name": "migration-guard",
-                "namespace": "migration-guard",
-                "behavior": "merge",
-                "files": ["guard.yaml"],
-            }
-        ],
+        **more,
     }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
-    objects = objects_of(tmp_path)
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("harvester", "cert-manager", "high-availability", "strict", "first-boot"),
+        ("high-availability", "first-boot", "strict", "cert-manager", "kubevirt"),
+    ],
+    ids=lambda parts: parts[0],
+)
+def test_the_parts_can_be_combined_in_any_order(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    """As docs/installation.md shows it, and every part that does not exclude another."""
+    (tmp_path / "guard.yaml").write_text("rules:\n  no-room-now: {mode: audit}\n", encoding="utf-8")
+    images = [{"name": "migration-guard", "newName": "registry.test/guard", "newTag": "0.2.0"}]
+    generated = {
+        "name": "migration-guard",
+        "namespace": "migration-guard",
+        "behavior": "merge",
+        "files": ["guard.yaml"],
+    }
+    folder = combined(tmp_path, *parts, images=images, configMapGenerator=[generated])
+    objects = objects_of(folder)
     assert container(objects)["image"] == "registry.test/guard:0.2.0"
-    assert the(objects, "Deployment")["spec"]["replicas"] == 2
+    assert workload(objects)["spec"]["replicas"] == 2
     assert of_kind(objects, "Certificate")
-    assert of_kind(objects, "Role")
+    assert bool(of_kind(objects, "Role")) == ("harvester" in parts)
+    affinity = workload(objects)["spec"]["template"]["spec"].get("affinity")
+    assert (affinity is not None) == ("kubevirt" in parts)
     assert "first-pod-create.mutate.migration-guard.io" in {e["name"] for e in webhooks(objects)}
     assert "Fail" in {entry["failurePolicy"] for entry in webhooks(objects)}
     configuration = the(objects, "ConfigMap")

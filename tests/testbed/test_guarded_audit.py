@@ -11,7 +11,6 @@ from typing import Any
 from tests.testbed.bed.guard import SETTLED_AFTER, Guard
 from tests.testbed.bed.pool import Pool
 
-OVERLAY = "../tests/testbed/overlays/audit"
 CONTROLLER = "system:serviceaccount:kubevirt:kubevirt-controller"
 
 

@@ -1,6 +1,6 @@
 """migration-guard on a test bed: installed by its own manifests, run as a process of its own.
 
-Two things differ from a cluster. Nobody starts the Deployment's pod: its command line is run here,
+Two things differ from a cluster. Nobody starts the guard's pod: its command line is run here,
 with the files that it would mount. And the Service leads to this machine's loopback address.
 """
 
@@ -29,7 +29,7 @@ SETTLED_AFTER = 1.0
 SETTLED = "facts: {settleAfter: 1s}\n"
 """Nodes of a test are young, and their labels are all there from the beginning."""
 _CONFIG, _TLS = "/etc/migration-guard/", "/etc/migration-guard-tls/"
-_AUDIT = "/var/lib/migration-guard"
+_AUDIT, _DATABASE = "/var/lib/migration-guard", "/etc/migration-guard-audit/"
 _WITHIN = 30.0
 _WATCH_LAG = 1.0
 
@@ -41,17 +41,21 @@ class Guard:
         bed: Where it is installed.
         folder: For its configuration, certificate and credentials; must be empty.
         overlay: The folder in ``manifests`` that is installed.
+        database: The URL of the audit's database, for an overlay that wants PostgreSQL.
     """
 
-    def __init__(self, bed: TestBed, folder: Path, overlay: str = "overlays/kubevirt") -> None:
+    def __init__(
+        self, bed: TestBed, folder: Path, overlay: str = "overlays/kubevirt", database: str = ""
+    ) -> None:
         self._bed = bed
         self._folder = folder
         self._overlay = MANIFESTS / overlay
+        self._database = database
         self.server: Component | None = None
 
     @property
     def audit_folder(self) -> Path:
-        """Where decisions are kept, with an overlay that keeps them."""
+        """Where decisions are kept."""
         return self._folder / "audit"
 
     def install(self) -> None:
@@ -61,6 +65,7 @@ class Guard:
         self._lead_service_here()
         self._write("tls", self._issue_certificate())
         self._write("config", self._config_map()["data"])
+        self._write("audit-database", {"url": self._database})
         self.configure(SETTLED)
         self._write_credentials()
         self.start()
@@ -123,11 +128,12 @@ class Guard:
         return [line for line in lines if line.get("message") == "decision"]
 
     def _arguments(self) -> list[str]:
-        deployment = next(o for o in self._rendered() if o["kind"] == "Deployment")
-        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        (workload,) = (o for o in self._rendered() if o["kind"] in ("Deployment", "StatefulSet"))
+        (container,) = workload["spec"]["template"]["spec"]["containers"]
         here = [
             argument.replace(_TLS, f"{self._folder}/tls/")
             .replace(_CONFIG, f"{self._folder}/config/")
+            .replace(_DATABASE, f"{self._folder}/audit-database/")
             .replace(_AUDIT, str(self.audit_folder))
             for argument in container["args"]
         ]
