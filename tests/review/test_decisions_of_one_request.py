@@ -71,6 +71,17 @@ def test_missing_and_null_parents_are_created(obj: dict[str, Any]) -> None:
     assert after == {"spec": {"nodeSelector": {"a/b": "x", "c~d": "y"}}}
 
 
+def test_what_a_patch_makes_anew_is_made_whole_by_one_operation() -> None:
+    obj: dict[str, Any] = {"spec": {}}
+    patch = Patch(obj)
+    for wish in ({"weight": 1}, {"weight": 2}):
+        patch.append(("spec", "affinity", "wishes"), wish)
+    patch.set(("spec", "affinity", "note"), "x")
+    made = {"wishes": [{"weight": 1}, {"weight": 2}], "note": "x"}
+    assert patch.operations == ({"op": "add", "path": "/spec/affinity", "value": made},)
+    assert obj == {"spec": {}}
+
+
 def test_audit_annotations_name_decision_rule_and_outcome() -> None:
     decision = Cluster(*UNLIKE, vmi(), launcher()).ask(migration())
     assert audit_annotations(decision) == {

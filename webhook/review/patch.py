@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_REMEMBERED = 1024
 
+
+@lru_cache(_REMEMBERED)
 def pointer(path: tuple[str, ...]) -> str:
     """Return a JSON Pointer (RFC 6901): ``~`` and ``/`` in a key are escaped."""
     return "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)
@@ -24,7 +28,8 @@ class Patch:
         """Start from the object as it is; it is not changed."""
         self._obj: dict[str, Any] = dict(obj)
         self._operations: list[dict[str, Any]] = []
-        self._made: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._made: list[tuple[str, ...]] = []
+        self._copies: dict[tuple[str, ...], dict[str, Any]] = {}
 
     @property
     def operations(self) -> tuple[dict[str, Any], ...]:
@@ -45,32 +50,37 @@ class Patch:
         if self.get(*path) != value:
             self._put(path, value)
 
-    def _put(self, path: tuple[str, ...], value: Any) -> None:
-        for at, made in self._made.items():
-            if path[: len(at)] == at:
-                # What this patch makes anew is made whole, by one operation.
-                made["value"] = _with(made["value"], path[len(at) :], value)
-                self._obj = _with(self._obj, path, value)
-                return
-        depth = self._existing_depth(path)
-        if depth < len(path) - 1:
-            made_at = path[: depth + 1]
-            self._add(made_at, _nested(path[depth + 1 :], value))
-            self._made[made_at] = self._operations[-1]
-            return
-        standing = self.get(*path)
-        if standing is not None:
-            self._operations.append({"op": "test", "path": pointer(path), "value": standing})
-        self._add(path, value)
-
     def append(self, path: tuple[str, ...], item: Mapping[str, Any]) -> None:
         """Put an item at the end of the list at a path; the list is made where there is none."""
         standing = self.get(*path)
         if not isinstance(standing, list):
             self._put(path, [item])
             return
-        self._operations.append({"op": "add", "path": f"{pointer(path)}/-", "value": item})
-        self._obj = _with(self._obj, path, [*standing, item])
+        self._own(path[:-1])[path[-1]] = [*standing, item]
+        if not self._is_made(path):
+            self._operations.append({"op": "add", "path": f"{pointer(path)}/-", "value": item})
+
+    def _put(self, path: tuple[str, ...], value: Any) -> None:
+        made = self._is_made(path)
+        depth = self._existing_depth(path)
+        at = path[: depth + 1]
+        if len(at) < len(path):
+            for level in range(len(path) - 1, depth, -1):
+                value = self._copies[path[:level]] = {path[level]: value}
+            if not made:
+                self._made.append(at)
+        elif not made and (standing := self.get(*path)) is not None:
+            self._operations.append({"op": "test", "path": pointer(path), "value": standing})
+        self._own(at[:-1])[at[-1]] = value
+        if not made:
+            self._operations.append({"op": "add", "path": pointer(at), "value": value})
+
+    def _is_made(self, path: tuple[str, ...]) -> bool:
+        """Tell whether a path leads through something that this patch makes anew.
+
+        That is made whole, by one operation, whose value is the very mapping that stands here.
+        """
+        return any(path[: len(at)] == at for at in self._made)
 
     def _existing_depth(self, path: tuple[str, ...]) -> int:
         """Return how many of the parents of a path are there as mappings."""
@@ -81,20 +91,13 @@ class Patch:
                 return depth
         return len(path) - 1
 
-    def _add(self, path: tuple[str, ...], value: Any) -> None:
-        self._operations.append({"op": "add", "path": pointer(path), "value": value})
-        self._obj = _with(self._obj, path, value)
-
-
-def _nested(path: tuple[str, ...], value: Any) -> Any:
-    nested: Any = value
-    for key in reversed(path):
-        nested = {key: nested}
-    return nested
-
-
-def _with(obj: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
-    key, rest = path[0], path[1:]
-    if not rest:
-        return {**obj, key: value}
-    return {**obj, key: _with(obj.get(key) or {}, rest, value)}
+    def _own(self, path: tuple[str, ...]) -> dict[str, Any]:
+        """Return the mapping at a path, to be changed: what was given is copied before."""
+        here = self._obj
+        for depth, key in enumerate(path, 1):
+            at = path[:depth]
+            copy = self._copies.get(at)
+            if copy is None or here[key] is not copy:
+                copy = self._copies[at] = here[key] = dict(here[key])
+            here = copy
+        return here
