@@ -61,6 +61,15 @@ def test_a_forged_line_break_does_not_make_a_second_line() -> None:
     assert "\x1b" not in text
 
 
+@pytest.mark.parametrize("hostile", ['"\\\b\f\n\r\t\x00\x1f\x7f', "é漢\u2028\u202e😀", "\ud800"])
+def test_a_line_is_as_the_standard_library_writes_it(hostile: str) -> None:
+    decision = replace(decided(Outcome.WARNED, hostile), warnings=("one", hostile))
+    text = logged(asked(hostile), replace(decision, overridden_by=hostile))
+    assert text == json.dumps(json.loads(text)) + "\n"
+    line = json.loads(text)
+    assert line["user"] == line["text"] == line["warnings"][1] == line["overriddenBy"] == hostile
+
+
 def test_long_values_are_cut() -> None:
     text = logged(asked("a" * 10_000), decided(Outcome.AUDITED, "b" * 10_000))
     assert len(text) < 3_000
