@@ -206,6 +206,23 @@ def test_a_target_pod_that_could_go_nowhere_is_left_as_it_is() -> None:
     assert cluster.after["spec"] == target_pod()["spec"]
 
 
+def test_what_was_found_of_one_pod_of_a_vm_says_nothing_of_another_pod_of_it() -> None:
+    cluster = Cluster(*NODES, vmi(), launcher(), migration(uid="uid-m"))
+    only_a, on_no_disk = target_pod(), target_pod()
+    where = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["a"]}
+    only_a["spec"]["affinity"] = {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchExpressions": [where]}]
+            }
+        }
+    }
+    on_no_disk["spec"]["nodeSelector"]["disk"] = "fast"
+    for pod, changed in ((target_pod(), True), (only_a, False), (on_no_disk, False)) * 2:
+        cluster.ask(pod, user=CONTROLLER)
+        assert (cluster.after["spec"] != pod["spec"]) is changed
+
+
 @pytest.mark.parametrize(
     ("change", "user"),
     [

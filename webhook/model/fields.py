@@ -12,6 +12,7 @@ from typing import Any, cast
 
 Object = Mapping[str, Any]
 EMPTY: Object = {}
+_TEXTS = frozenset({str})
 
 
 class InvalidObject(ValueError):
@@ -31,14 +32,23 @@ class InvalidObject(ValueError):
 
 def _at(obj: object, path: tuple[str, ...]) -> Any:
     here: Any = obj
-    for depth, key in enumerate(path):
+    for key in path:
         # A plain dict is told at once; asking for a Mapping takes several times as long.
         if not isinstance(here, dict):
-            if here is None:
-                return None
-            if not isinstance(here, Mapping):
-                at = ".".join(path[:depth]) or "document"
-                raise InvalidObject(at, "a mapping is wanted here")
+            return _beyond_dicts(obj, path)
+        here = here.get(key)
+    return here
+
+
+def _beyond_dicts(obj: object, path: tuple[str, ...]) -> Any:
+    """Return what is at a path that does not lead through plain dicts only."""
+    here: Any = obj
+    for depth, key in enumerate(path):
+        if here is None:
+            return None
+        if not isinstance(here, Mapping):
+            at = ".".join(path[:depth]) or "document"
+            raise InvalidObject(at, "a mapping is wanted here")
         here = here.get(key)
     return here
 
@@ -85,10 +95,10 @@ def text(obj: object, *path: str, at: tuple[str, ...] = ()) -> str:
         at: Where ``obj`` itself stands, for the error.
     """
     found = _at(obj, path)
-    if isinstance(found, str):
-        return str(found)
     if found is None:
         return ""
+    if isinstance(found, str):
+        return found
     if isinstance(found, bool):
         return "true" if found else "false"
     if isinstance(found, int | float):
@@ -129,6 +139,7 @@ def labels(obj: object, *path: str) -> Mapping[str, str]:
     """
     # YAML may give keys that are no strings, whatever the type says.
     found: Mapping[Any, Any] = mapping(obj, *path)
-    if all(isinstance(key, str) and isinstance(value, str) for key, value in found.items()):
+    # Two walks in C take a third of the time of one in Python.
+    if _TEXTS.issuperset(map(type, found)) and _TEXTS.issuperset(map(type, found.values())):
         return found
     return {str(key): text({str(key): value}, str(key), at=path) for key, value in found.items()}

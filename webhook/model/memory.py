@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
+
+_Found = TypeVar("_Found")
+_NOTHING = object()
 
 MOST = 1024
 """Answers that are kept; each is some ten kilobytes."""
 
 LONGEST = 16_384
-"""Characters of labels that a person asks for; what is longer is not kept."""
+"""Characters of what a request asks for; what is longer is not kept."""
 
 
 class Memory:
@@ -22,6 +25,22 @@ class Memory:
     def __init__(self) -> None:
         """Begin with nothing."""
         self._known: dict[Hashable, object] = {}
+
+    def recall(self, key: Hashable | None, find_out: Callable[[], _Found]) -> _Found:
+        """Return what was found out, or find it out now.
+
+        Args:
+            key: Under what it is kept; what was kept under it is of the type that is found out.
+                None where it is not to be kept.
+            find_out: Finds it out.
+        """
+        if key is None:
+            return find_out()
+        known = self._known.get(key, _NOTHING)
+        if known is _NOTHING:
+            known = find_out()
+            self.keep(key, known)
+        return cast("_Found", known)
 
     def get(self, key: Hashable) -> object | None:
         """Return what was found out, None where nothing was."""
@@ -35,7 +54,7 @@ class Memory:
 
 
 def storable(asked: Mapping[str, str]) -> bool:
-    """Tell whether labels that a person asks for are few and short enough to be kept."""
+    """Tell whether labels that a request asks for are few and short enough to be kept."""
     if not asked:
         return True
-    return sum(len(key) + len(value) for key, value in asked.items()) <= LONGEST
+    return sum(map(len, asked)) + sum(map(len, asked.values())) <= LONGEST

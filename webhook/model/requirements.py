@@ -148,13 +148,18 @@ class Requirements:
     node_state: bool = True
     namespace: str = ""
     vmi_labels: Mapping[str, str] = field(default_factory=dict)
-    wanted: frozenset[tuple[str, str]] = frozenset()
+    _wanted: frozenset[tuple[str, str]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
-    def __post_init__(self) -> None:
-        """Keep the node selector as a set too: most nodes are judged by one set difference."""
-        object.__setattr__(
-            self, "wanted", frozenset((s.key, s.value) for s in self.selectors.values())
-        )
+    @property
+    def wanted(self) -> frozenset[tuple[str, str]]:
+        """The node selector as a set: most nodes are judged by one set difference."""
+        known = self._wanted
+        if known is None:
+            known = frozenset((s.key, s.value) for s in self.selectors.values())
+            object.__setattr__(self, "_wanted", known)
+        return known
 
     @property
     def additions(self) -> dict[str, str]:

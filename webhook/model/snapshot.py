@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from webhook.model import fields, labels
 from webhook.model.kubevirt import KubeVirt
@@ -114,14 +114,10 @@ class Snapshot:
             InvalidObject: A field of the VMI has a type that a VMI cannot have.
         """
         asked = migration.added_node_selector if migration else fields.EMPTY
-        key = self.memory_key(vmi, asked, strict_passthrough)
-        if key is None:
-            return self._requirements(vmi, migration, strict_passthrough=strict_passthrough)
-        known = self.memory.get(key)
-        if known is None:
-            known = self._requirements(vmi, migration, strict_passthrough=strict_passthrough)
-            self.memory.keep(key, known)
-        return cast("Requirements", known)
+        return self.memory.recall(
+            self.memory_key(vmi, asked, strict_passthrough),
+            lambda: self._requirements(vmi, migration, strict_passthrough=strict_passthrough),
+        )
 
     def memory_key(
         self, vmi: VirtualMachineInstance, asked: Mapping[str, str], *more: Hashable

@@ -47,8 +47,12 @@ _IN_OWN_WORDS = frozenset(
 
 def escaped(text: str, longest: int = LONGEST_NAME) -> str:
     """Return text from an object so that it can stand in a message: one line, of bounded length."""
-    clean = "".join(c if c.isprintable() else "?" for c in text)
+    clean = text if text.isprintable() else _printable(text)
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def listed(names: Sequence[str], most: int = NAMES, *, count: int = 0) -> str:

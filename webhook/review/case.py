@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from webhook.review.admission import Review
 
 ALL_WARNINGS = 4096
+# Of a finding, in the modes that refuse nobody.
+_OUTCOME_OF = {Mode.AUDIT: Outcome.AUDITED, Mode.WARN: Outcome.WARNED}
 
 
 class Case:
@@ -67,7 +69,6 @@ class Case:
         self.via = ""
         self.override = requester.Override()
         self.refusal_follows = False
-        self._modes: dict[tuple[Rule, MigrationOrigin | None], Mode] = {}
         self._results: list[RuleResult] = []
         self._outcomes: list[Outcome] = []
         self._refusals: list[str] = []
@@ -76,15 +77,12 @@ class Case:
 
     def mode(self, rule: Rule) -> Mode:
         """Return the mode in which a rule reviews this object."""
-        known = self._modes.get((rule, self.origin))
-        if known is None:
-            known = self._modes[rule, self.origin] = self.configuration.mode_for(
-                rule,
-                namespace=self.review.namespace,
-                origin=self.origin or MigrationOrigin.USER,
-                upgrading=self.snapshot.upgrading,
-            )
-        return known
+        return self.configuration.mode_for(
+            rule,
+            namespace=self.review.namespace,
+            origin=self.origin or MigrationOrigin.USER,
+            upgrading=self.snapshot.upgrading,
+        )
 
     def conditions(self, demanded: Requirements) -> Conditions:
         """Return what judging nodes depends on besides the demands."""
@@ -122,7 +120,7 @@ class Case:
         mode = self.mode(rule).capped(at_most)
         if mode is Mode.OFF:
             return
-        outcome = {Mode.AUDIT: Outcome.AUDITED, Mode.WARN: Outcome.WARNED}.get(mode)
+        outcome = _OUTCOME_OF.get(mode)
         if outcome is None and self.override.author:
             outcome = Outcome.OVERRIDDEN
         elif outcome is None and self.exempt:

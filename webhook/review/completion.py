@@ -48,6 +48,15 @@ def deadline_of(
     Raises:
         InvalidObject: A quantity of the VMI is none.
     """
+    return snapshot.memory.recall(
+        snapshot.memory_key(vmi, {}, "deadline", configuration.deadline),
+        lambda: _deadline_of(vmi, snapshot, configuration),
+    )
+
+
+def _deadline_of(
+    vmi: VirtualMachineInstance, snapshot: Snapshot, configuration: Configuration
+) -> Deadline | None:
     data = data_of(vmi, snapshot.claims)
     if data.memory is None:
         return None

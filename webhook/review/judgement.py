@@ -203,15 +203,8 @@ def message(case: Case, judged: Judged) -> str:
 
 
 def _known_advice(case: Case, judged: Judged) -> str:
-    memory = case.snapshot.memory
     key = None if judged.key is None else ("advice", judged.key)
-    known = None if key is None else memory.get(key)
-    if known is not None:
-        return cast("str", known)
-    found = _advice(case, judged)
-    if key is not None:
-        memory.keep(key, found)
-    return found
+    return case.snapshot.memory.recall(key, lambda: _advice(case, judged))
 
 
 def _advice(case: Case, judged: Judged) -> str:

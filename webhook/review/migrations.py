@@ -130,8 +130,10 @@ def _share_id_of_earlier_refusal(case: Case, judged: Judged) -> None:
     if not refuses(case, judged):
         return
     key = _refusal_key(case, judged)
-    case.decision_id = case.memory.recall(key, case.now) or case.decision_id
-    if not case.review.dry_run:
+    earlier = case.memory.recall(key, case.now)
+    if earlier:
+        case.decision_id = earlier
+    elif not case.review.dry_run:
         case.memory.keep(key, case.decision_id, case.now)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from webhook.model import fields, labels
 from webhook.model.cpu import effective_model
 from webhook.model.first_boot import preference
+from webhook.model.memory import LONGEST, storable
 from webhook.model.migration import LauncherPod, Migration
 from webhook.model.node_affinity import read_terms
 from webhook.model.obstacle import Code, Origin
@@ -30,6 +31,8 @@ from webhook.review.decision import Outcome
 from webhook.review.ids import is_decision_id
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from webhook.model.node import Node
     from webhook.model.placement import Assessment
     from webhook.model.virtual_machine import VirtualMachineInstance
@@ -183,24 +186,52 @@ def _add_selectors(
 ) -> None:
     strict = case.mode(Rule.PASSTHROUGH_CPU) is Mode.ENFORCE
     demanded = case.snapshot.requirements(vmi, migration, strict_passthrough=strict)
-    additions = {
+    missing = {
         key: selector.value
-        for key, selector in sorted(demanded.selectors.items())
-        if selector.code in _CPU_CODES and key not in pod.node_selector
+        for key, selector in demanded.selectors.items()
+        if key not in pod.node_selector and selector.code in _CPU_CODES
     }
-    if not additions:
+    if not missing:
         case.passed(Rule.TARGET_SELECTORS)
         return
+    additions = dict(sorted(missing.items()))
     what = f"{listed(list(additions))} missing from the pod"
     if case.mode(Rule.TARGET_SELECTORS) is not Mode.ENFORCE:
         case.would_change(Rule.TARGET_SELECTORS, what)
         return
-    if case.snapshot.blind() or not _leaves_a_node(case, _as_posted(demanded, pod, obj), additions):
+    key = _memory_key(case, pod, vmi, migration, demanded)
+    if case.snapshot.blind() or not case.snapshot.memory.recall(
+        key, lambda: _leaves_a_node(case, _as_posted(demanded, pod, obj), additions)
+    ):
         case.would_change(Rule.TARGET_SELECTORS, f"{what}; not added: no node would be left")
         return
     for key, value in additions.items():
         case.patch.set(("spec", "nodeSelector", key), value)
     case.changed(Rule.TARGET_SELECTORS, f"added {listed(list(additions))}")
+
+
+def _memory_key(
+    case: Case,
+    pod: LauncherPod,
+    vmi: VirtualMachineInstance,
+    migration: Migration,
+    demanded: Requirements,
+) -> Hashable | None:
+    """Return under what to remember whether a pod's additions leave a node, None where not to."""
+    depends_on_time = case.snapshot.nodes.settles or demanded.source_settling_until is not None
+    affinity = repr(pod.affinity)
+    if depends_on_time or len(affinity) > LONGEST or not storable(pod.node_selector):
+        return None
+    return case.snapshot.memory_key(
+        vmi,
+        migration.added_node_selector,
+        "additions",
+        case.mode(Rule.PASSTHROUGH_CPU),
+        case.configuration.passing_taints,
+        tuple(pod.node_selector.items()),
+        affinity,
+        pod.tolerations,
+    )
 
 
 def _as_posted(demanded: Requirements, pod: LauncherPod, obj: fields.Object) -> Requirements:
