@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from socket import gethostname
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from webhook.audit.event_recorder import EventRecorder
 from webhook.audit.recording import is_kept, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from flask import Blueprint
 
@@ -33,7 +34,8 @@ class ServedAudit:
         readiness: Readiness,
         metrics: Metrics,
         log: DecisionLog,
-        events_to: Connection | None = None,
+        events_to: Connection | None,
+        facts_age: Callable[[], float | None],
     ) -> None:
         """Open the audit; :meth:`start` begins to write.
 
@@ -43,10 +45,12 @@ class ServedAudit:
             readiness: Where its state is told.
             metrics: Likewise.
             log: Takes the records that are lost.
+            facts_age: Returns the seconds since the facts' last sign of life; None for files.
 
         Raises:
             StartError: Its folder cannot be used.
         """
+        self._facts_age = facts_age
         self._audit: Audit | None = None
         self._api: AuditApi | None = None
         self._events: EventRecorder | None = None
@@ -102,7 +106,7 @@ class ServedAudit:
         """
         if (self._audit is None and self._events is None) or not is_kept(review, decision):
             return None
-        record = record_of(review, decision, circumstances)
+        record = record_of(review, decision, replace(circumstances, facts_age=self._facts_age()))
         if self._events is not None:
             self._events.tell(record)
         if self._audit is None:

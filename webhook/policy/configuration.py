@@ -171,6 +171,10 @@ class Configuration:
     harvester: HarvesterSettings = HarvesterSettings()
     passing_taints: tuple[str, ...] = PASSING_TAINTS
     messages: MessageSettings = MessageSettings()
+    # What mode_for has found out, of rules that do not name namespaces.
+    _modes: dict[tuple[Rule, MigrationOrigin, bool], Mode] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         """Complete the rules, so that equal settings are equal however much was written."""
@@ -198,6 +202,17 @@ class Configuration:
             origin: Who started the migration; leave it out for all other objects.
             upgrading: A Harvester upgrade runs.
         """
+        if self.rules[rule].namespaces:
+            return self._mode_for(rule, namespace, origin, upgrading=upgrading)
+        key = (rule, origin, upgrading)
+        known = self._modes.get(key)
+        if known is None:
+            known = self._modes[key] = self._mode_for(rule, "", origin, upgrading=upgrading)
+        return known
+
+    def _mode_for(
+        self, rule: Rule, namespace: str, origin: MigrationOrigin, *, upgrading: bool
+    ) -> Mode:
         settings = self.rules[rule]
         mode = next((e.mode for e in settings.namespaces if matches(namespace, e.match)), None)
         if mode is None:

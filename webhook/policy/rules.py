@@ -31,6 +31,9 @@ class Mode(Enum):
     def __str__(self) -> str:
         return self.value
 
+    # There is one of each; Enum's own looks the name up.
+    __hash__ = object.__hash__
+
     def capped(self, limit: Mode) -> Mode:
         """Return the weaker of this mode and the limit."""
         return self if _STRENGTH[self] <= _STRENGTH[limit] else limit

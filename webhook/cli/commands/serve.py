@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -239,17 +238,18 @@ def build(
         raise StartError(str(error)) from error
     tell()
 
-    kept = ServedAudit(audit, readiness, metrics, log, cluster if events else None)
+    events_to = cluster if events else None
+    kept = ServedAudit(audit, readiness, metrics, log, events_to, source.age)
 
     def keep(
         review: Review, decision: Decision, circumstances: Circumstances
     ) -> Awaitable[object] | None:
         for result in decision.rules:
-            metrics.count_decision(result.rule.value, result.mode.value, result.outcome.value)
+            metrics.count_decision(result.rule, result.mode.value, result.outcome)
         if decision.blind is not None:
             metrics.count_blind(decision.blind)
         log.write(review, decision)
-        return kept.keep(review, decision, replace(circumstances, facts_age=source.age()))
+        return kept.keep(review, decision, circumstances)
 
     answerer = Answerer(source.snapshot, configuration.current, _clock, new_id, on_decision=keep)
     configuration.watch()
