@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.live.following import Followed
-from tests.live.forwarder import Forwarder
 from tests.testbed.bed import recipe
 from tests.testbed.bed.address import APISERVER_PORT, free_address
 from tests.testbed.bed.api import Api, path
 from tests.testbed.bed.control_plane import ETCD_PORT, ControlPlane
+from tests.testbed.bed.forwarder import Forwarder
 
 DEFINITIONS = "apiextensions.k8s.io/v1"
 KINDS = {
@@ -176,7 +176,7 @@ def server(_one_server: ApiServer) -> Iterator[ApiServer]:
 @pytest.fixture
 def forwarder(server: ApiServer) -> Iterator[Forwarder]:
     """What stands between the guard and the API server."""
-    made = Forwarder(server.plane.address, APISERVER_PORT)
+    made = Forwarder(server.plane.address, [(server.plane.address, APISERVER_PORT)])
     yield made
     made.close()
 

@@ -14,7 +14,7 @@ import yaml
 
 from tests.cli.guard import Guard
 from tests.cluster.objects import node, other, vmi
-from tests.live.forwarder import Forwarder
+from tests.testbed.bed.forwarder import Forwarder
 
 MODEL = {"cpu-model.node.kubevirt.io/Penryn": "true"}
 
@@ -184,8 +184,7 @@ def test_a_person_without_rights_is_told_each_kind_that_is_missing(server):
 
 
 def test_a_cluster_that_cannot_be_reached_is_one_line(server, tmp_path):
-    forwarder = Forwarder(server.plane.address, 1)
-    forwarder.close()
+    forwarder = Forwarder(server.plane.address, [])
     ran = run("forecast", "--kubeconfig", server.kubeconfig_through(forwarder.port, tmp_path))
     assert ran.returncode == 2
     assert ran.stderr.count("\n") == 1

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.audit.postgres import Postgres
 from tests.testbed.bed import recipe
 from tests.testbed.bed.api import JSON_PATCH
 from tests.testbed.bed.guard import Guard
@@ -81,17 +82,29 @@ def pool(testbed: TestBed, request: pytest.FixtureRequest) -> Iterator[Pool]:
 
 
 @pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    """The URL of a PostgreSQL database for the audit."""
+    server = Postgres()
+    server.execute("create database audit")
+    yield server.url("audit")
+    server.close()
+
+
+@pytest.fixture(scope="module")
 def guard(
     _one_bed: TestBed, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Guard]:
     """The guard, installed for the tests of one module.
 
-    The module can name an ``OVERLAY``, and ``prepare`` the cluster before and ``clean`` it after.
+    The module can name an ``OVERLAY``, say that it wants a ``DATABASE``, ``prepare`` the cluster
+    before and ``clean`` it after.
     """
     overlay = getattr(request.module, "OVERLAY", "overlays/kubevirt")
     if prepare := getattr(request.module, "prepare", None):
         prepare(_one_bed)
-    installed = Guard(_one_bed, tmp_path_factory.mktemp("guard"), overlay)
+    wanted = getattr(request.module, "DATABASE", False)
+    database = request.getfixturevalue("database") if wanted else ""
+    installed = Guard(_one_bed, tmp_path_factory.mktemp("guard"), overlay, database)
     try:
         installed.install()
         yield installed

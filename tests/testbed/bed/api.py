@@ -80,6 +80,10 @@ class Api:
         """Read an object or a list."""
         return self._ask("GET", where, query=query)
 
+    def text(self, where: str) -> str:
+        """Read what is no JSON."""
+        return self._send("GET", where).decode()
+
     def find(self, where: str) -> Object | None:
         """Read an object; None where there is none."""
         try:
@@ -218,6 +222,17 @@ class Api:
         content_type: str = "application/json",
         query: Mapping[str, str] | None = None,
     ) -> Object:
+        answer: Object = json.loads(self._send(method, where, body, content_type, query))
+        return answer
+
+    def _send(
+        self,
+        method: str,
+        where: str,
+        body: Any = None,
+        content_type: str = "application/json",
+        query: Mapping[str, str] | None = None,
+    ) -> bytes:
         url = f"{self._server}{where}" + (f"?{urlencode(query)}" if query else "")
         response = self._pool.request(
             method,
@@ -229,8 +244,8 @@ class Api:
         )
         if response.status >= 300:
             raise ApiError(response.status, response.data)
-        answer: Object = json.loads(response.data)
-        return answer
+        data: bytes = response.data
+        return data
 
 
 def _brief(obj: Object | None) -> str:

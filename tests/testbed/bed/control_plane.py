@@ -79,16 +79,20 @@ class ControlPlane:
         keys = {"client-certificate": str(pair.certificate), "client-key": str(pair.key)}
         return self.write_kubeconfig(user.replace(":", "-"), keys)
 
-    def write_kubeconfig(self, name: str, user: dict[str, str], namespace: str = "default") -> Path:
+    def write_kubeconfig(
+        self, name: str, user: dict[str, str], namespace: str = "default", server: str = ""
+    ) -> Path:
         """Write a kubeconfig for this API server.
 
         Args:
             name: Of the file, before ``.kubeconfig``.
             user: The credentials, as kubeconfigs have them.
             namespace: The one that holds where a command names none.
+            server: The URL of what leads to it; "" for its own. The certificate holds for any
+                port at its address.
         """
         cluster = {
-            "server": self.server,
+            "server": server or self.server,
             "certificate-authority": str(self.authority.certificate),
         }
         context = {"cluster": "testbed", "user": name, "namespace": namespace}

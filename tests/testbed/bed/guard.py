@@ -1,30 +1,33 @@
-"""migration-guard on a test bed: installed by its own manifests, run as a process of its own.
+"""migration-guard on a test bed: installed by its own manifests, run as processes of its own.
 
-Two things differ from a cluster. Nobody starts the guard's pod: its command line is run here,
-with the files that it would mount. And the Service leads to this machine's loopback address.
+Two things differ from a cluster. Nobody starts the workload's pods: their command line is run
+here, with the files that they would mount. And the Service leads to this machine's loopback
+address: to the one replica there is, or to a forwarder before as many as the manifests ask for.
 """
 
 from __future__ import annotations
 
 import base64
-import http.client
-import json
+import signal
 import subprocess
 import sys
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.testbed.bed.address import free_address
 from tests.testbed.bed.api import Object, path
-from tests.testbed.bed.component import Component
+from tests.testbed.bed.forwarder import Forwarder
 from tests.testbed.bed.recipe import CHECKOUT
+from tests.testbed.bed.replica import Replica
 from tests.testbed.bed.testbed import TestBed
 
 NAMESPACE = NAME = "migration-guard"
 MANIFESTS = CHECKOUT / "manifests"
-PORT, OPS_PORT = 8443, 8080
+PORT = 8443
 SETTLED_AFTER = 1.0
 SETTLED = "facts: {settleAfter: 1s}\n"
 """Nodes of a test are young, and their labels are all there from the beginning."""
@@ -42,37 +45,52 @@ class Guard:
         folder: For its configuration, certificate and credentials; must be empty.
         overlay: The folder in ``manifests`` that is installed.
         database: The URL of the audit's database, for an overlay that wants PostgreSQL.
+        settings: Its configuration file.
+        server: The URL at which the servers reach the API server; "" for the API server's own.
+
+    Attributes:
+        replicas: The servers to which the Service leads, dead ones among them.
     """
 
     def __init__(
-        self, bed: TestBed, folder: Path, overlay: str = "overlays/kubevirt", database: str = ""
+        self,
+        bed: TestBed,
+        folder: Path,
+        overlay: str = "overlays/kubevirt",
+        database: str = "",
+        *,
+        settings: str = SETTLED,
+        server: str = "",
     ) -> None:
         self._bed = bed
         self._folder = folder
         self._overlay = MANIFESTS / overlay
         self._database = database
-        self.server: Component | None = None
+        self._settings = settings
+        self._server = server
+        self._service: Forwarder | None = None
+        self.replicas: list[Replica] = []
 
     @property
     def audit_folder(self) -> Path:
-        """Where decisions are kept."""
+        """Where the one replica keeps decisions."""
         return self._folder / "audit"
 
     def install(self) -> None:
-        """Apply the manifests, issue the certificate, start the server, wait until it is asked."""
+        """Apply the manifests, issue the certificate, start the servers, wait until asked."""
         done = self._bed.kubectl("apply", "-k", self._overlay)
         assert done.returncode == 0, done.stderr
         self._lead_service_here()
         self._write("tls", self._issue_certificate())
         self._write("config", self._config_map()["data"])
         self._write("audit-database", {"url": self._database})
-        self.configure(SETTLED)
+        self.configure(self._settings)
         self._write_credentials()
         self.start()
         self._wait_until_asked()
 
     def uninstall(self) -> None:
-        """Stop the server, take back the manifests, and wait until the next can be installed."""
+        """Stop the servers, take back the manifests, and wait until the next can be installed."""
         self.stop()
         gone = self._bed.kubectl(
             "delete", "-k", self._overlay, "--ignore-not-found", "--timeout", "60s"
@@ -80,26 +98,76 @@ class Guard:
         assert gone.returncode == 0, gone.stderr
 
     def start(self) -> None:
-        """Start the server, and wait until it has read the cluster."""
-        self.server = Component(
-            NAME,
-            [sys.executable, "-m", "webhook.cli", "serve", *self._arguments()],
-            self._bed.plane.log(NAME),
-            lambda: self.ask("/readyz")[0] == http.HTTPStatus.OK,
-        )
-        self._bed.more.append(self.server)
-        self.server.start()
-        self.server.wait_until_ready()
+        """Start as many servers as the manifests ask for, and wait until they are ready."""
+        wanted = self._workload["spec"]["replicas"]
+        if wanted == 1:
+            self.start_replica(NAME)
+            return
+        self._service = Forwarder(self._bed.address, [], PORT)
+        for ordinal in range(wanted):
+            self.start_replica(f"{NAME}-{ordinal}")
 
     def stop(self) -> None:
-        """End the server."""
-        if self.server is not None:
-            self.server.stop()
-            self._bed.more.remove(self.server)
-            self.server = None
+        """End the servers."""
+        for replica in self.replicas:
+            replica.stop()
+        self.replicas = []
+        if self._service is not None:
+            self._service.close()
+            self._service = None
+
+    def start_replica(self, name: str) -> Replica:
+        """Start a server; the Service leads there once it is ready.
+
+        Args:
+            name: Of its pod. A later one of the same name finds the earlier one's volume.
+        """
+        address = self._bed.address if self._service is None else free_address()
+        replica = Replica(self._bed, name, address, self._arguments(name))
+        replica.start()
+        self.replicas.append(replica)
+        self._lead_to_replicas()
+        return replica
+
+    def kill(self, *replicas: Replica) -> None:
+        """End servers as a crash does; the Service leads there until they are taken out."""
+        for replica in replicas:
+            replica.stop(signal.SIGKILL)
+
+    def take_out(self, *replicas: Replica) -> None:
+        """Take servers out of the Service, as happens once they are known not to be ready."""
+        self.replicas = [replica for replica in self.replicas if replica not in replicas]
+        self._lead_to_replicas()
+
+    def roll_out(self) -> None:
+        """Replace one server after another, the last one first, as a StatefulSet does."""
+        for replica in reversed(self.replicas):
+            self._delete(replica)
+            self.start_replica(replica.name)
+
+    def _delete(self, replica: Replica) -> None:
+        """Let a server end as a pod does that is deleted."""
+        pod = self._workload["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        pause: float = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        # While the preStop hook runs, the news that the endpoint is gone is still on its way.
+        time.sleep(pause / 2)
+        self.take_out(replica)
+        time.sleep(pause / 2)
+        replica.ask_to_stop()
+        self._bed.api.wait_until(
+            lambda: not replica.running,
+            pod["terminationGracePeriodSeconds"] - pause,
+            f"{replica.name} ends before it is killed",
+        )
+        replica.stop()
+
+    def _lead_to_replicas(self) -> None:
+        if self._service is not None:
+            self._service.lead_to([(replica.address, PORT) for replica in self.replicas])
 
     def configure(self, text: str) -> None:
-        """Set the configuration; a server that runs reads it within a second or two."""
+        """Set the configuration; servers that run read it within a second or two."""
         (self._folder / "config" / "guard.yaml").write_text(text, encoding="utf-8")
 
     def wait_for_fact(self) -> None:
@@ -109,36 +177,27 @@ class Guard:
         """
         time.sleep(SETTLED_AFTER + _WATCH_LAG)
 
-    def ask(self, where: str) -> tuple[int, str]:
-        """Ask the operations port; status 0 where nobody answers."""
-        connection = http.client.HTTPConnection(self._bed.address, OPS_PORT, timeout=5)
-        try:
-            connection.request("GET", where)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        except OSError:
-            return 0, ""
-        finally:
-            connection.close()
-
     def decisions(self) -> list[dict[str, Any]]:
-        """Return the decisions that the server has logged, the oldest first."""
-        said = self._bed.plane.log(NAME).read_text(encoding="utf-8").splitlines()
-        lines = [json.loads(line) for line in said if line.startswith("{")]
-        return [line for line in lines if line.get("message") == "decision"]
+        """Return the decisions that the servers have logged, the oldest of each first."""
+        return [line for replica in self.replicas for line in replica.decisions()]
 
-    def _arguments(self) -> list[str]:
-        (workload,) = (o for o in self._rendered() if o["kind"] in ("Deployment", "StatefulSet"))
-        (container,) = workload["spec"]["template"]["spec"]["containers"]
+    def _arguments(self, name: str) -> list[str]:
+        volume = self.audit_folder if name == NAME else self._folder / name
+        (container,) = self._workload["spec"]["template"]["spec"]["containers"]
         here = [
             argument.replace(_TLS, f"{self._folder}/tls/")
             .replace(_CONFIG, f"{self._folder}/config/")
             .replace(_DATABASE, f"{self._folder}/audit-database/")
-            .replace(_AUDIT, str(self.audit_folder))
+            .replace(_AUDIT, str(volume))
             for argument in container["args"]
         ]
-        credentials = self._folder / "guard.kubeconfig"
-        return [*here, f"--bind={self._bed.address}", f"--kubeconfig={credentials}"]
+        return [*here, f"--kubeconfig={self._folder / 'guard.kubeconfig'}"]
+
+    @cached_property
+    def _workload(self) -> Object:
+        workloads = ("Deployment", "StatefulSet")
+        (found,) = (obj for obj in self._rendered() if obj["kind"] in workloads)
+        return found
 
     def _rendered(self) -> list[Object]:
         rendered = self._bed.kubectl("kustomize", self._overlay)
@@ -186,7 +245,7 @@ class Guard:
             },
         )
         token = {"token": answer["status"]["token"]}
-        made = self._bed.plane.write_kubeconfig(NAME, token, NAMESPACE)
+        made = self._bed.plane.write_kubeconfig(NAME, token, NAMESPACE, self._server)
         made.replace(self._folder / "guard.kubeconfig")
 
     def _wait_until_asked(self) -> None:

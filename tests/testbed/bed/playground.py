@@ -21,8 +21,9 @@ import yaml
 from tests.testbed.bed import build, recipe
 from tests.testbed.bed.api import ApiError, NotInTime, path
 from tests.testbed.bed.component import ComponentError
-from tests.testbed.bed.guard import OPS_PORT, Guard
+from tests.testbed.bed.guard import Guard
 from tests.testbed.bed.pool import KUBEVIRT, WITHIN, Pool, node_manifest, vm_manifest
+from tests.testbed.bed.replica import OPS_PORT
 from tests.testbed.bed.testbed import TestBed
 
 SAMPLES = (

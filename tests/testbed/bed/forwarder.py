@@ -1,25 +1,51 @@
-"""A TCP forwarder before a real server: cuts connections, or lets them fall silent."""
+"""A TCP forwarder before real servers: leads to them, cuts connections, lets them fall silent."""
 
 from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
+
+Target = tuple[str, int]
 
 
 class Forwarder:
-    """Listens at the host of its target, on a port of its own."""
+    """Listens, and leads each new connection to the next of its targets.
 
-    def __init__(self, host: str, port: int) -> None:
-        self._target = host, port
-        self._listener = socket.create_server((host, 0))
-        self.port: int = self._listener.getsockname()[1]
+    As before a Service, a target that is gone is tried until it is taken out, an open connection
+    stays when its target is taken out, and without targets connections are refused.
+
+    Args:
+        host: Where it listens.
+        targets: Hosts and ports where it leads.
+        port: At which it listens; 0 lets the system choose.
+    """
+
+    def __init__(self, host: str, targets: Iterable[Target], port: int = 0) -> None:
+        self._host = host
+        self._targets: tuple[Target, ...] = ()
+        self._next = 0
         self._lock = threading.Lock()
         self._pairs: list[_Pair] = []
-        self._closed = False
-        self._refusing = False
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
+        self._listener, self._thread = self._listen(port)
+        self.port: int = self._listener.getsockname()[1]
+        self.lead_to(targets)
+
+    def lead_to(self, targets: Iterable[Target]) -> None:
+        """Take other targets; connections that are open stay."""
+        self._targets = tuple(targets)
+        if self._targets:
+            self._listen_again()
+        else:
+            self._stop_listening()
+
+    def refuse(self, refusing: bool) -> None:
+        """Refuse every new connection and end the open ones, or lead to the targets again."""
+        if refusing:
+            self.close()
+        else:
+            self._listen_again()
 
     def cut(self) -> None:
         """End every connection that is open now."""
@@ -34,33 +60,37 @@ class Forwarder:
             for pair in self._pairs:
                 pair.silent = True
 
-    def refuse(self, refusing: bool) -> None:
-        """End every new connection at once, or no more."""
-        self._refusing = refusing
-        if refusing:
-            self.cut()
-
     def close(self) -> None:
         """End everything."""
-        self._closed = True
+        self._stop_listening()
+        self.cut()
+
+    def _listen_again(self) -> None:
+        if self._listener.fileno() == -1:
+            self._listener, self._thread = self._listen(self.port)
+
+    def _listen(self, port: int) -> tuple[socket.socket, threading.Thread]:
+        listener = socket.create_server((self._host, port))
+        thread = threading.Thread(target=self._accept, args=(listener,), daemon=True)
+        thread.start()
+        return listener, thread
+
+    def _stop_listening(self) -> None:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
         self._listener.close()
-        self.cut()
-        self._thread.join(5)
 
-    def _accept(self) -> None:
-        while not self._closed:
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
             try:
-                client, _ = self._listener.accept()
+                client, _ = listener.accept()
             except OSError:
                 return
-            if self._refusing:
-                client.close()
-                continue
             try:
-                server = socket.create_connection(self._target, timeout=5)
+                server = socket.create_connection(self._target(), timeout=5)
             except OSError:
+                # As near to a refusal as a forwarder comes.
                 client.close()
                 continue
             pair = _Pair(client, server)
@@ -70,6 +100,13 @@ class Forwarder:
             pair.start()
             for one in over:
                 one.end()
+
+    def _target(self) -> Target:
+        targets = self._targets
+        if not targets:
+            raise ConnectionRefusedError
+        self._next += 1
+        return targets[self._next % len(targets)]
 
 
 class _Pair:
