@@ -107,6 +107,15 @@ def installation(plane: ControlPlane, kubectl: Kubectl, folder: Path) -> Iterato
         kubectl("delete", "-f", left, "--ignore-not-found", "--wait=false")
 
 
+def token_of(api: Api, account: str, *audiences: str, namespace: str = "migration-guard") -> str:
+    """Return a token of a service account; for the API server where no audience is named."""
+    where = path("v1", "serviceaccounts", namespace, account) + "/token"
+    spec = {"audiences": list(audiences)} if audiences else {}
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+    token: str = api.create(where, request)["status"]["token"]
+    return token
+
+
 def lead_here(plane: ControlPlane, api: Api) -> None:
     """Let the Service lead to this machine, and the API server trust the bed's authority there."""
     lead_service_here(plane, api)

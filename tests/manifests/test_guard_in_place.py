@@ -17,7 +17,7 @@ import pytest
 
 from tests import captured_cluster
 from tests.audit.postgres import Postgres
-from tests.manifests.conftest import Kubectl, installation, lead_service_here
+from tests.manifests.conftest import Kubectl, installation, lead_service_here, token_of
 from tests.manifests.rendering import MANIFESTS, Object, container, overlay, the, workload
 from tests.manifests.waiting import tries
 from tests.testbed.bed.api import Api, ApiError, path
@@ -86,10 +86,7 @@ def folder(
             (folder / file).write_bytes(base64.b64decode(value))
     for name, text in the(overlay(OVERLAY), "ConfigMap")["data"].items():
         (folder / name).write_text(text, encoding="utf-8")
-    account = path("v1", "serviceaccounts", "migration-guard", "migration-guard")
-    request: Object = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    token = api.create(f"{account}/token", request)["status"]["token"]
-    plane.write_kubeconfig("guard-in-place", {"token": token})
+    plane.write_kubeconfig("guard-in-place", {"token": token_of(api, "migration-guard")})
     return folder
 
 

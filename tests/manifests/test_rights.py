@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.manifests.conftest import CONFIGURATIONS, Kubectl, installation, lead_here
+from tests.manifests.conftest import CONFIGURATIONS, Kubectl, installation, lead_here, token_of
 from tests.manifests.rendering import MANIFESTS
 from tests.manifests.waiting import tries
 from tests.testbed.bed.api import JSON_PATCH, Api, ApiError, path
@@ -33,11 +33,7 @@ def kubeconfig(plane: ControlPlane, api: Api, kubectl: Kubectl) -> Iterator[Path
     """The installed guard's credentials."""
     with installation(plane, kubectl, MANIFESTS / "overlays" / "harvester"):
         lead_here(plane, api)
-        answer = api.create(
-            path("v1", "serviceaccounts", "migration-guard", "migration-guard") + "/token",
-            {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}},
-        )
-        yield plane.write_kubeconfig("guard", {"token": answer["status"]["token"]})
+        yield plane.write_kubeconfig("guard", {"token": token_of(api, "migration-guard")})
 
 
 @pytest.fixture

@@ -12,13 +12,18 @@ from webhook.review.requester import GUARD
 
 DEFINITIONS = "apiextensions.k8s.io"
 HARVESTER = "harvesterhci.io"
+READER = "migration-guard-audit-reader"
+"""For people, who are bound to it by whoever installs the guard."""
 
 
 def rules(objects: list[Object]) -> list[tuple[str, Object]]:
-    """Return every rule of every role, with the role's namespace ("" for a ClusterRole)."""
+    """Return every rule of the guard's roles, with the namespace ("" for a ClusterRole)."""
     roles = [*of_kind(objects, "ClusterRole"), *of_kind(objects, "Role")]
     return [
-        (role["metadata"].get("namespace", ""), rule) for role in roles for rule in role["rules"]
+        (role["metadata"].get("namespace", ""), rule)
+        for role in roles
+        if role["metadata"]["name"] != READER
+        for rule in role["rules"]
     ]
 
 
@@ -29,6 +34,10 @@ def test_nothing_can_be_written_but_events_and_no_secret_be_read(name: str) -> N
         assert not {"secrets", "configmaps"} & set(rule["resources"])
         if rule["resources"] == ["events"]:
             assert rule["verbs"] == ["create", "get", "patch"]
+        elif rule["apiGroups"][0].startswith("auth"):
+            # Both are questions; nothing is stored.
+            assert rule["resources"] in (["tokenreviews"], ["subjectaccessreviews"])
+            assert rule["verbs"] == ["create"]
         else:
             assert rule["verbs"] == ["get", "list", "watch"]
 
@@ -71,8 +80,16 @@ def test_every_role_is_bound_to_the_guards_account_alone(name: str) -> None:
     objects = overlay(name)
     roles = [*of_kind(objects, "ClusterRole"), *of_kind(objects, "Role")]
     bindings = [*of_kind(objects, "ClusterRoleBinding"), *of_kind(objects, "RoleBinding")]
-    assert {b["roleRef"]["name"] for b in bindings} == {r["metadata"]["name"] for r in roles}
+    bound = {b["roleRef"]["name"] for b in bindings}
+    assert bound == {r["metadata"]["name"] for r in roles} - {READER}
     for binding in bindings:
         (subject,) = binding["subjects"]
         who = f"system:serviceaccount:{subject['namespace']}:{subject['name']}"
         assert (subject["kind"], who) == ("ServiceAccount", GUARD)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_a_reader_of_the_audit_may_read_what_is_served_and_nothing_else(name: str) -> None:
+    roles = of_kind(overlay(name), "ClusterRole")
+    (reader,) = (role["rules"] for role in roles if role["metadata"]["name"] == READER)
+    assert reader == [{"nonResourceURLs": ["/audit/*"], "verbs": ["get"]}]

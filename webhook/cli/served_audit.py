@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from webhook.audit.event_recorder import EventRecorder
 from webhook.audit.recording import is_kept, record_of
+from webhook.cli.printing import say
+from webhook.cluster.access import AccessReviews
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -34,14 +36,17 @@ class ServedAudit:
         readiness: Readiness,
         metrics: Metrics,
         log: DecisionLog,
-        events_to: Connection | None,
+        cluster: Connection | None,
         facts_age: Callable[[], float | None],
+        *,
+        events: bool,
     ) -> None:
         """Open the audit; :meth:`start` begins to write.
 
         Args:
             settings: Where it is kept; None to keep none.
-            events_to: The cluster where Events are written; None to write none.
+            cluster: The one that is followed; None where facts come from files.
+            events: Whether Events are written there.
             readiness: Where its state is told.
             metrics: Likewise.
             log: Takes the records that are lost.
@@ -54,14 +59,15 @@ class ServedAudit:
         self._audit: Audit | None = None
         self._api: AuditApi | None = None
         self._events: EventRecorder | None = None
-        if events_to is not None:
-            self._events = EventRecorder(events_to, gethostname(), metrics.count_dropped_event)
+        if cluster is not None and events:
+            self._events = EventRecorder(cluster, gethostname(), metrics.count_dropped_event)
         if settings is None:
             readiness.report("audit", True, "not kept: no --audit-dir; decisions are logged only")
             return
         # Only who keeps an audit pays for importing SQLAlchemy.
         from webhook.audit.errors import AuditError
         from webhook.audit.keeper import Audit
+        from webhook.serving.audit_access import TokenAccess, this_host_alone
         from webhook.serving.audit_api import AuditApi
         from webhook.serving.audit_metrics import AuditCollector
         from webhook.serving.errors import StartError
@@ -74,7 +80,10 @@ class ServedAudit:
         except AuditError as error:
             raise StartError(str(error)) from error
         metrics.add(AuditCollector(self._audit.status))
-        self._api = AuditApi(settings.url, settings.folder)
+        access = this_host_alone
+        if cluster is not None:
+            access = TokenAccess(AccessReviews(cluster), say)
+        self._api = AuditApi(settings.url, settings.folder, access)
 
     def start(self) -> None:
         """Begin to write and to ship."""

@@ -103,7 +103,15 @@ class Connection:
         with self.open(path, query) as response:
             return self._content(path, response)
 
-    def send(self, method: str, path: str, body: object, content_type: str = JSON) -> Any:
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        content_type: str = JSON,
+        *,
+        read_seconds: float = READ_SECONDS,
+    ) -> Any:
         """Write something; return the JSON of the answer.
 
         Args:
@@ -111,12 +119,13 @@ class Connection:
             path: From the root, as ``/api/v1/namespaces``.
             body: What is sent, as JSON.
             content_type: Of a patch, which kind.
+            read_seconds: For how long the server may be silent.
 
         Raises:
             RequestFailed: It was not taken, or nobody knows whether it was.
         """
         written = _Written(method, orjson.dumps(body), content_type)
-        with self.open(path, written=written) as response:
+        with self.open(path, read_seconds=read_seconds, written=written) as response:
             return self._content(path, response)
 
     def _content(self, path: str, response: BaseHTTPResponse) -> Any:

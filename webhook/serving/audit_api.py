@@ -1,12 +1,7 @@
-"""The audit over HTTP, read only, on the operations port.
-
-It answers clients on the same host only: there is nobody else whom it could believe. What comes
-through ``kubectl port-forward`` is such a client, and Kubernetes has asked who that is.
-"""
+"""The audit over HTTP, read only, on the operations port."""
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 from datetime import datetime
 from http import HTTPStatus
@@ -21,6 +16,7 @@ from webhook.audit.queries import LONGEST_SOUGHT, MOST_ON_A_PAGE, Cursor, Filter
 from webhook.audit.record import microseconds
 from webhook.policy.rules import Rule
 from webhook.review.decision import Outcome
+from webhook.serving.audit_access import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,32 +27,26 @@ if TYPE_CHECKING:
 PAGE = 50
 TOP = 20
 MOST_AT_ONCE = 2
-"""Queries at a time: the threads left over answer probes and metrics."""
+"""Queries at a time, and questions who may ask them: the threads left over answer probes and
+metrics."""
 
 _TEXTS = ("rule", "namespace", "vm", "user", "node", "text")
 _LIST = frozenset((*_TEXTS, "since", "until", "outcome", "limit", "after"))
 _STATS = frozenset(("since", "until", "top"))
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
-
-
-class _Refused(Exception):
-    """A request that is not answered: its status, and why."""
-
-    def __init__(self, status: HTTPStatus, why: str) -> None:
-        super().__init__(why)
-        self.status = status
 
 
 class AuditApi:
     """Answers ``/audit/records``, ``/audit/decisions/ID`` and ``/audit/stats``."""
 
-    def __init__(self, url: URL, folder: Path) -> None:
+    def __init__(self, url: URL, folder: Path, require_access: Callable[[], None]) -> None:
         """Take where the audit is; nothing is read yet.
 
         Args:
             url: The database.
             folder: The spool.
+            require_access: Raises ``Refused`` where the caller at hand may not read.
         """
+        self._require_access = require_access
         self._url = url
         self._folder = folder
         self._lock = threading.Lock()
@@ -92,18 +82,21 @@ class AuditApi:
         self, known: frozenset[str], ask: Callable[[Reader], Mapping[str, Any]]
     ) -> Response:
         try:
-            _require_local()
-            _require_known(known)
             if not self._turns.acquire(blocking=False):
-                raise _Refused(
+                raise Refused(
                     HTTPStatus.SERVICE_UNAVAILABLE, "other queries are running; try again"
                 )
             try:
+                self._require_access()
+                _require_known(known)
                 value = ask(self._opened())
             finally:
                 self._turns.release()
-        except _Refused as refusal:
-            return _text(str(refusal), refusal.status)
+        except Refused as refusal:
+            answer = _text(str(refusal), refusal.status)
+            if refusal.status == HTTPStatus.UNAUTHORIZED:
+                answer.headers["WWW-Authenticate"] = "Bearer"
+            return answer
         except AuditError as error:
             self.close()
             return _text(str(error), HTTPStatus.SERVICE_UNAVAILABLE)
@@ -129,45 +122,26 @@ class AuditApi:
 def _records(reader: Reader) -> dict[str, Any]:
     given = {name: request.args.get(name, "") for name in _TEXTS}
     if given["rule"] and given["rule"] not in set(Rule):
-        raise _Refused(HTTPStatus.BAD_REQUEST, "rule: there is none of that name")
+        raise Refused(HTTPStatus.BAD_REQUEST, "rule: there is none of that name")
     if len(given["text"]) > LONGEST_SOUGHT:
-        raise _Refused(HTTPStatus.BAD_REQUEST, f"text: at most {LONGEST_SOUGHT} characters")
+        raise Refused(HTTPStatus.BAD_REQUEST, f"text: at most {LONGEST_SOUGHT} characters")
     outcomes = tuple(request.args.getlist("outcome"))
     if not set(outcomes) <= set(Outcome):
-        raise _Refused(HTTPStatus.BAD_REQUEST, "outcome: there is none of that name")
+        raise Refused(HTTPStatus.BAD_REQUEST, "outcome: there is none of that name")
     wanted = Filter(since=_time("since"), until=_time("until"), outcomes=outcomes, **given)
     after = request.args.get("after")
     try:
         place = Cursor.read(after) if after is not None else None
     except ValueError:
-        raise _Refused(HTTPStatus.BAD_REQUEST, "after: this is no place in the list") from None
+        raise Refused(HTTPStatus.BAD_REQUEST, "after: this is no place in the list") from None
     return list_json(reader.page(wanted, _number("limit", PAGE), place))
-
-
-def _require_local() -> None:
-    """Refuse whoever is not on this host, also where a proxy or a browser speaks for him."""
-    host = request.host.rpartition(":")[0] or request.host
-    told = any(name in request.headers for name in _FORWARDED)
-    if told or not _is_loopback(request.remote_addr or "") or not _is_loopback(host):
-        raise _Refused(
-            HTTPStatus.FORBIDDEN, "the audit is told on this host only; use kubectl port-forward"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _require_known(known: frozenset[str]) -> None:
     unknown = sorted(set(request.args) - known)
     if unknown:
         allowed = ", ".join(sorted(known)) or "none"
-        raise _Refused(
+        raise Refused(
             HTTPStatus.BAD_REQUEST, f"unknown parameter {unknown[0][:40]!a}; known: {allowed}"
         )
 
@@ -181,7 +155,7 @@ def _time(name: str) -> int | None:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise _Refused(
+        raise Refused(
             HTTPStatus.BAD_REQUEST, f"{name}: a time in RFC 3339 is wanted: 2026-03-01T12:00:00Z"
         )
     return microseconds(moment)
@@ -191,7 +165,7 @@ def _number(name: str, default: int) -> int:
     text = request.args.get(name, str(default))
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
     if not 0 < number <= MOST_ON_A_PAGE:
-        raise _Refused(
+        raise Refused(
             HTTPStatus.BAD_REQUEST, f"{name}: a number from 1 to {MOST_ON_A_PAGE} is wanted"
         )
     return number

@@ -238,8 +238,7 @@ def build(
         raise StartError(str(error)) from error
     tell()
 
-    events_to = cluster if events else None
-    kept = ServedAudit(audit, readiness, metrics, log, events_to, source.age)
+    kept = ServedAudit(audit, readiness, metrics, log, cluster, source.age, events=events)
 
     def keep(
         review: Review, decision: Decision, circumstances: Circumstances
