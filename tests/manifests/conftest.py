@@ -146,5 +146,6 @@ def lead_service_here(plane: ControlPlane, api: Api) -> None:
 
 
 def _established(obj: Object) -> bool:
-    conditions = obj.get("status", {}).get("conditions", ())
+    # null at first.
+    conditions = obj.get("status", {}).get("conditions") or ()
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)

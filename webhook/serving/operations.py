@@ -98,8 +98,17 @@ class OperationsServer:
 
     def stop(self) -> None:
         """Close every connection and end the threads, which takes two seconds at most."""
+        pulled = threading.Event()
+
+        def close() -> None:
+            # Among all that is closed is the trigger; whoever still pulls it would write into
+            # whatever has its descriptor next.
+            pulled.wait(_STOP_SECONDS)
+            wasyncore.close_all(self._open)
+
         # waitress is to be touched by its own thread only; the trigger is its way in.
-        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._open))
+        self._server.trigger.pull_trigger(close)
+        pulled.set()
         self._thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:
