@@ -7,6 +7,7 @@ import json
 import re
 from typing import Any
 
+import jsonpatch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from tests.review.asking import (
 )
 from webhook.model.placement import assess
 from webhook.review.decision import Decision
+from webhook.review.patch import Patch
 
 FEATURE = "cpu-feature.node.kubevirt.io/"
 REQUIRED = "host-model-required-features.node.kubevirt.io/"
@@ -188,3 +190,34 @@ def test_every_captured_object_is_left_as_the_guard_made_it(path: Any) -> None:
     again = cluster.ask(cluster.after, user=user)
     added = {op["path"] for op in again.patch if op["op"] != "test"}
     assert all(path.endswith(("decision", "completion-deadline")) for path in added)
+
+
+KEYS = ("a", "b/", "c~")
+STANDING = st.recursive(
+    st.sampled_from(("s", None, ["l"])),
+    lambda inner: st.dictionaries(st.sampled_from(KEYS), inner),
+    max_leaves=8,
+)
+STEPS = st.lists(
+    st.tuples(
+        st.lists(st.sampled_from(KEYS), min_size=1, max_size=4).map(tuple),
+        st.sampled_from(("x", "y", {"i": 1})),
+    )
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), STANDING), STEPS)
+def test_a_patch_leads_to_what_it_says_stands_there(obj: Any, steps: Any) -> None:
+    before = copy.deepcopy(obj)
+    patch = Patch(obj)
+    for path, value in steps:
+        if isinstance(value, str):
+            patch.set(path, value)
+            assert patch.get(*path) == value
+        else:
+            patch.append(path, value)
+            assert patch.get(*path)[-1] == value
+    assert obj == before
+    after = jsonpatch.apply_patch(obj, [dict(operation) for operation in patch.operations])
+    for key in KEYS:
+        assert after.get(key) == patch.get(key)

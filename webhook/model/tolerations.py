@@ -83,10 +83,15 @@ def read_tolerations(obj: object, *path: str) -> tuple[Toleration, ...]:
     found = []
     for index, item in enumerate(fields.items({here: obj}, here)):
         try:
-            parts = [fields.text(item, name) for name in ("key", "operator", "value", "effect")]
+            toleration = Toleration(
+                key=fields.text(item, "key"),
+                operator=fields.text(item, "operator"),
+                value=fields.text(item, "value"),
+                effect=fields.text(item, "effect"),
+            )
         except fields.InvalidObject as error:
             raise fields.InvalidObject(f"{here}[{index}].{error.path}", error.message) from None
-        found.append(Toleration(*parts))
+        found.append(toleration)
     return tuple(found)
 
 

@@ -202,9 +202,9 @@ def audit_annotations(decision: Decision) -> Mapping[str, str]:
     """Return what the API server's own audit log keeps of a decision."""
     if not decision.rules:
         return {}
-    telling = [r.rule.value for r in decision.rules if r.outcome is decision.outcome]
+    telling = dict.fromkeys(r.rule for r in decision.rules if r.outcome is decision.outcome)
     return {
         "decision": decision.decision_id,
-        "outcome": decision.outcome.value,
-        "rule": ",".join(dict.fromkeys(telling)) or decision.rules[0].rule.value,
+        "outcome": decision.outcome,
+        "rule": ",".join(telling) or decision.rules[0].rule,
     }

@@ -48,8 +48,10 @@ def deadline_of(
     Raises:
         InvalidObject: A quantity of the VMI is none.
     """
+    settings = configuration.deadline
+    rate = settings.seconds_per_gib.as_integer_ratio()
     return snapshot.memory.recall(
-        snapshot.memory_key(vmi, {}, "deadline", configuration.deadline),
+        snapshot.memory_key(vmi, {}, "deadline", settings.mode, rate),
         lambda: _deadline_of(vmi, snapshot, configuration),
     )
 

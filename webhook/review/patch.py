@@ -47,57 +47,73 @@ class Patch:
 
     def set(self, path: tuple[str, ...], value: str) -> None:
         """Make a string stand at a path; nothing is done where it stands there already."""
-        if self.get(*path) != value:
-            self._put(path, value)
+        self._put(path, value)
 
     def append(self, path: tuple[str, ...], item: Mapping[str, Any]) -> None:
         """Put an item at the end of the list at a path; the list is made where there is none."""
         standing = self.get(*path)
-        if not isinstance(standing, list):
+        parent = self._parent(path)
+        if parent is None or not isinstance(standing, list):
             self._put(path, [item])
             return
-        self._own(path[:-1])[path[-1]] = [*standing, item]
+        parent[path[-1]] = [*standing, item]
         if not self._is_made(path):
             self._operations.append({"op": "add", "path": f"{pointer(path)}/-", "value": item})
 
     def _put(self, path: tuple[str, ...], value: Any) -> None:
-        made = self._is_made(path)
-        depth = self._existing_depth(path)
-        at = path[: depth + 1]
-        if len(at) < len(path):
-            for level in range(len(path) - 1, depth, -1):
-                value = self._copies[path[:level]] = {path[level]: value}
-            if not made:
-                self._made.append(at)
-        elif not made and (standing := self.get(*path)) is not None:
-            self._operations.append({"op": "test", "path": pointer(path), "value": standing})
-        self._own(at[:-1])[at[-1]] = value
-        if not made:
+        parent = self._parent(path)
+        if parent is None:
+            self._make(path, value)
+            return
+        standing = parent.get(path[-1])
+        if standing == value:
+            return
+        if not self._is_made(path):
+            if standing is not None:
+                self._operations.append({"op": "test", "path": pointer(path), "value": standing})
+            self._operations.append({"op": "add", "path": pointer(path), "value": value})
+        parent[path[-1]] = value
+        if isinstance(standing, dict):
+            # What stood there is no longer to be changed.
+            ours = len(path)
+            self._made = [at for at in self._made if at[:ours] != path]
+            self._copies = {at: copy for at, copy in self._copies.items() if at[:ours] != path}
+
+    def _make(self, path: tuple[str, ...], value: Any) -> None:
+        """Make the parents of a path that are missing, or no mappings, and the value there."""
+        parent, at = self._obj, path[:1]
+        while (below := self._parent(path[: len(at) + 1])) is not None:
+            parent, at = below, path[: len(at) + 1]
+        for level in range(len(path) - 1, len(at) - 1, -1):
+            value = self._copies[path[:level]] = {path[level]: value}
+        if not self._is_made(at):
+            self._made.append(at)
             self._operations.append({"op": "add", "path": pointer(at), "value": value})
+        parent[at[-1]] = value
 
     def _is_made(self, path: tuple[str, ...]) -> bool:
         """Tell whether a path leads through something that this patch makes anew.
 
         That is made whole, by one operation, whose value is the very mapping that stands here.
         """
-        return any(path[: len(at)] == at for at in self._made)
+        return bool(self._made) and any(path[: len(at)] == at != path for at in self._made)
 
-    def _existing_depth(self, path: tuple[str, ...]) -> int:
-        """Return how many of the parents of a path are there as mappings."""
-        here: Any = self._obj
-        for depth, key in enumerate(path[:-1]):
-            here = here.get(key)
-            if not isinstance(here, dict):
-                return depth
-        return len(path) - 1
+    def _parent(self, path: tuple[str, ...]) -> dict[str, Any] | None:
+        """Return the mapping that a path ends in, to be changed; None where there is none.
 
-    def _own(self, path: tuple[str, ...]) -> dict[str, Any]:
-        """Return the mapping at a path, to be changed: what was given is copied before."""
+        What was given is copied before.
+        """
+        known = self._copies.get(path[:-1])
+        if known is not None:
+            return known
         here = self._obj
-        for depth, key in enumerate(path, 1):
+        for depth, key in enumerate(path[:-1], 1):
+            there = here.get(key)
+            if not isinstance(there, dict):
+                return None
             at = path[:depth]
             copy = self._copies.get(at)
-            if copy is None or here[key] is not copy:
-                copy = self._copies[at] = here[key] = dict(here[key])
+            if copy is None:
+                copy = self._copies[at] = here[key] = dict(there)
             here = copy
         return here

@@ -7,13 +7,15 @@ and whose uid it names rightly, is touched.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import orjson
 
 from webhook.model import fields, labels
 from webhook.model.cpu import effective_model
 from webhook.model.first_boot import preference
-from webhook.model.memory import LONGEST, storable
+from webhook.model.memory import LONGEST
 from webhook.model.migration import LauncherPod, Migration
 from webhook.model.node_affinity import read_terms
 from webhook.model.obstacle import Code, Origin
@@ -31,7 +33,7 @@ from webhook.review.decision import Outcome
 from webhook.review.ids import is_decision_id
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
 
     from webhook.model.node import Node
     from webhook.model.placement import Assessment
@@ -177,6 +179,22 @@ def _doubt_of_vmi(
     return ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Additions:
+    """What a target pod lacks.
+
+    Attributes:
+        selectors: Node selector entries by key, in order.
+        named: Their keys, in words.
+        leave_a_node: Whether the pod still has a node to go to with them; only found out in mode
+            enforce.
+    """
+
+    selectors: Mapping[str, str]
+    named: str
+    leave_a_node: bool
+
+
 def _add_selectors(
     case: Case,
     pod: LauncherPod,
@@ -184,54 +202,69 @@ def _add_selectors(
     migration: Migration,
     obj: fields.Object,
 ) -> None:
-    strict = case.mode(Rule.PASSTHROUGH_CPU) is Mode.ENFORCE
-    demanded = case.snapshot.requirements(vmi, migration, strict_passthrough=strict)
-    missing = {
-        key: selector.value
-        for key, selector in demanded.selectors.items()
-        if key not in pod.node_selector and selector.code in _CPU_CODES
-    }
-    if not missing:
-        case.passed(Rule.TARGET_SELECTORS)
+    rule = Rule.TARGET_SELECTORS
+    found = case.snapshot.memory.recall(
+        _memory_key(case, pod, vmi, migration), lambda: _additions(case, pod, vmi, migration, obj)
+    )
+    if not found.selectors:
+        case.passed(rule)
         return
-    additions = dict(sorted(missing.items()))
-    what = f"{listed(list(additions))} missing from the pod"
-    if case.mode(Rule.TARGET_SELECTORS) is not Mode.ENFORCE:
-        case.would_change(Rule.TARGET_SELECTORS, what)
+    what = f"{found.named} missing from the pod"
+    if case.mode(rule) is not Mode.ENFORCE:
+        case.would_change(rule, what)
         return
-    key = _memory_key(case, pod, vmi, migration, demanded)
-    if case.snapshot.blind() or not case.snapshot.memory.recall(
-        key, lambda: _leaves_a_node(case, _as_posted(demanded, pod, obj), additions)
-    ):
-        case.would_change(Rule.TARGET_SELECTORS, f"{what}; not added: no node would be left")
+    if not found.leave_a_node:
+        case.would_change(rule, f"{what}; not added: no node would be left")
         return
-    for key, value in additions.items():
+    for key, value in found.selectors.items():
         case.patch.set(("spec", "nodeSelector", key), value)
-    case.changed(Rule.TARGET_SELECTORS, f"added {listed(list(additions))}")
+    case.changed(rule, f"added {found.named}")
 
 
 def _memory_key(
-    case: Case,
-    pod: LauncherPod,
-    vmi: VirtualMachineInstance,
-    migration: Migration,
-    demanded: Requirements,
+    case: Case, pod: LauncherPod, vmi: VirtualMachineInstance, migration: Migration
 ) -> Hashable | None:
-    """Return under what to remember whether a pod's additions leave a node, None where not to."""
-    depends_on_time = case.snapshot.nodes.settles or demanded.source_settling_until is not None
-    affinity = repr(pod.affinity)
-    if depends_on_time or len(affinity) > LONGEST or not storable(pod.node_selector):
+    """Return under what to remember what a pod lacks, None where it is not to be remembered."""
+    if case.snapshot.nodes.settles:
+        # The answer depends on the time.
+        return None
+    try:
+        written = orjson.dumps((pod.node_selector, pod.affinity, pod.tolerations))
+    except orjson.JSONEncodeError:
+        # A person's YAML can hold what JSON cannot.
+        return None
+    if len(written) > LONGEST:
         return None
     return case.snapshot.memory_key(
         vmi,
         migration.added_node_selector,
         "additions",
+        case.mode(Rule.TARGET_SELECTORS),
         case.mode(Rule.PASSTHROUGH_CPU),
         case.configuration.passing_taints,
-        tuple(pod.node_selector.items()),
-        affinity,
-        pod.tolerations,
+        written,
     )
+
+
+def _additions(
+    case: Case,
+    pod: LauncherPod,
+    vmi: VirtualMachineInstance,
+    migration: Migration,
+    obj: fields.Object,
+) -> _Additions:
+    strict = case.mode(Rule.PASSTHROUGH_CPU) is Mode.ENFORCE
+    demanded = case.snapshot.requirements(vmi, migration, strict_passthrough=strict)
+    selectors = {
+        key: selector.value
+        for key, selector in sorted(demanded.selectors.items())
+        if selector.code in _CPU_CODES and key not in pod.node_selector
+    }
+    if not selectors:
+        return _Additions(selectors, "", leave_a_node=False)
+    judged = case.mode(Rule.TARGET_SELECTORS) is Mode.ENFORCE and not case.snapshot.blind()
+    leave_a_node = judged and _leaves_a_node(case, _as_posted(demanded, pod, obj), selectors)
+    return _Additions(selectors, listed(list(selectors)), leave_a_node)
 
 
 def _as_posted(demanded: Requirements, pod: LauncherPod, obj: fields.Object) -> Requirements:
