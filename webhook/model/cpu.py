@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from webhook.model.kubevirt import KubeVirt
     from webhook.model.virtual_machine import VirtualMachineInstance
 
+CPU_LABELS = (
+    labels.HOST_MODEL_REQUIRED_FEATURES,
+    labels.CPU_FEATURE,
+    labels.HOST_MODEL_CPU,
+    labels.CPU_VENDOR,
+)
+"""How the labels begin that :func:`host_cpu` reads."""
+
 
 class EffectiveModel(NamedTuple):
     """A CPU model and who said so: vm, cluster, default or architecture."""

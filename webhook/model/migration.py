@@ -12,6 +12,7 @@ from webhook.model.tolerations import Toleration, read_tolerations
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from webhook.model.cpu import HostCpu
     from webhook.model.fields import Object
     from webhook.model.node import Node
 
@@ -175,11 +176,13 @@ class Source:
         node_name: ``status.nodeName`` of the VMI, "" where it has none.
         node: That node, None where it is not among the facts.
         pod: The newest pod of the VMI there, None where it is not among the facts.
+        cpu: The node's CPU, where that was read from its labels already.
     """
 
     node_name: str = ""
     node: Node | None = None
     pod: LauncherPod | None = None
+    cpu: HostCpu | None = None
 
 
 NO_SOURCE = Source()

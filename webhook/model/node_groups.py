@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from webhook.model import fields, labels
+from webhook.model.cpu import CPU_LABELS, host_cpu
 from webhook.model.node import Node
 from webhook.model.rooms import Free, Rooms, room, too_small
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+
+    from webhook.model.cpu import HostCpu
 
 # A label key with more different values than this is taken to tell single nodes apart (racks, host
 # names of storage drivers): nodes are not grouped by it.
@@ -218,6 +221,16 @@ class NodeGroups:
     def group_of(self, name: str) -> int | None:
         """Return the number of a node's group, None where there is no such node."""
         return self._group_of.get(name)
+
+    def cpu_of(self, node: Node) -> HostCpu:
+        """Return what the labels of one of these nodes say of its CPU; read once for each kind."""
+        if self.individual.any_of(CPU_LABELS):
+            return host_cpu(node.labels)
+        key = (host_cpu, self.groups[self._group_of[node.name]].kind)
+        known = self.memory.get(key)
+        if known is None:
+            known = self.memory[key] = host_cpu(node.labels)
+        return cast("HostCpu", known)
 
     def settled(self, now: float | None) -> int:
         """Return a number that is the same as long as the same groups count as settled.

@@ -156,10 +156,7 @@ def _bases(shared: Requirements, nodes: NodeGroups, under: Conditions) -> tuple[
 
 def _key(shared: Requirements, under: Conditions) -> object:
     return (
-        tuple(
-            (s.key, s.value, s.origin.value, s.code.value, s.certain)
-            for s in shared.selectors.values()
-        ),
+        tuple((s.key, s.value, s.origin, s.code, s.certain) for s in shared.selectors.values()),
         shared.any_of,
         shared.absent,
         shared.affinity,

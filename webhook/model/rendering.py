@@ -24,6 +24,7 @@ from webhook.model.requirements import (
     Selector,
     Topology,
     code_of,
+    selector,
 )
 from webhook.model.tolerations import read_tolerations
 from webhook.model.virtual_machine import (
@@ -80,7 +81,9 @@ def requirements(
         InvalidObject: A field of the VMI has a type that a VMI cannot have.
     """
     model = effective_model(vmi, kv).model
-    cpu = host_cpu(source.node.labels) if source.node else None
+    cpu = source.cpu
+    if cpu is None and source.node is not None:
+        cpu = host_cpu(source.node.labels)
     by_version = [
         _selectors(vmi, source, cpu, migration, kv, version, model) for version in kv.versions
     ]
@@ -88,13 +91,15 @@ def requirements(
     for rendered in by_version:
         for key, (value, origin) in rendered.items():
             if key not in chosen:
-                certain = all(other.get(key, ("",))[0] == value for other in by_version)
-                chosen[key] = Selector(key, value, origin, code_of(key), certain=certain)
+                certain = len(by_version) == 1 or all(
+                    other.get(key, ("",))[0] == value for other in by_version
+                )
+                chosen[key] = selector(key, value, origin, certain=certain)
     built = _Builder(vmi, source, cpu, kv, model, chosen)
     built.add_guard_demands(strict_passthrough=strict_passthrough)
     if runtime_class is not None:
         for key, value in runtime_class.node_selector.items():
-            chosen.setdefault(key, Selector(key, value, Origin.KUBEVIRT, code_of(key)))
+            chosen.setdefault(key, selector(key, value, Origin.KUBEVIRT))
     absent = _absent(vmi, model)
     pod = source.pod
     scheduler = vmi.scheduler or (pod.scheduler if pod else "") or kv.scheduler

@@ -6,6 +6,7 @@ This is the value that everything else judges with; :mod:`webhook.model.renderin
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from webhook.model import labels
@@ -42,6 +43,11 @@ _CODE_BY_KEY = {
 }
 
 
+# Nodes have the same few hundred labels, and VMs demand them again and again.
+_REMEMBERED = 4096
+
+
+@lru_cache(_REMEMBERED)
 def code_of(key: str, otherwise: Code = Code.NODE_SELECTOR) -> Code:
     """Return the obstacle code of a node that lacks a label."""
     known = _CODE_BY_KEY.get(key) or _CODE_BY_PREFIX.get(key[: key.find("/") + 1])
@@ -65,6 +71,12 @@ class Selector:
     code: Code
     by_guard: bool = False
     certain: bool = True
+
+
+@lru_cache(_REMEMBERED)
+def selector(key: str, value: str, origin: Origin, *, certain: bool = True) -> Selector:
+    """Return an entry of a node selector that the key's own obstacle code stands for."""
+    return Selector(key, value, origin, code_of(key), certain=certain)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,9 @@ class Snapshot:
             if p.node_name == vmi.node_name and p.namespace == vmi.namespace
         ]
         newest = max(own, key=lambda pod: (pod.created, pod.name), default=None)
-        return Source(vmi.node_name, self.nodes.by_name.get(vmi.node_name), newest)
+        node = self.nodes.by_name.get(vmi.node_name)
+        cpu = self.nodes.cpu_of(node) if node is not None else None
+        return Source(vmi.node_name, node, newest, cpu)
 
     def requirements(
         self,

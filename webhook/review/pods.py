@@ -20,7 +20,7 @@ from webhook.model.migration import LauncherPod, Migration
 from webhook.model.node_affinity import read_terms
 from webhook.model.obstacle import Code, Origin
 from webhook.model.placement import assess
-from webhook.model.requirements import Requirements, Selector, code_of
+from webhook.model.requirements import Requirements, selector
 from webhook.model.virtual_machine import HOST_MODEL
 from webhook.model.wording import listed
 from webhook.policy.configuration import FirstBoot
@@ -85,7 +85,7 @@ def _mutate_first(case: Case, obj: fields.Object) -> None:
     if not _is_host_model(case, pod) or case.snapshot.blind():
         case.passed(rule)
         return
-    posted = _as_posted(Requirements(requests=pod.requests, namespace=pod.namespace), pod, obj)
+    posted = _as_posted(Requirements(requests=pod.requests, namespace=pod.namespace), pod, obj, {})
     terms = preference(_choices(assess(posted, case.snapshot.nodes, case.conditions(posted)), case))
     if not terms:
         case.passed(rule, "no node is better than another")
@@ -262,36 +262,31 @@ def _additions(
     }
     if not selectors:
         return _Additions(selectors, "", leave_a_node=False)
-    judged = case.mode(Rule.TARGET_SELECTORS) is Mode.ENFORCE and not case.snapshot.blind()
-    leave_a_node = judged and _leaves_a_node(case, _as_posted(demanded, pod, obj), selectors)
+    leave_a_node = False
+    if case.mode(Rule.TARGET_SELECTORS) is Mode.ENFORCE and not case.snapshot.blind():
+        posted = _as_posted(demanded, pod, obj, selectors)
+        leave_a_node = assess(posted, case.snapshot.nodes, case.conditions(posted)).possible
     return _Additions(selectors, listed(list(selectors)), leave_a_node)
 
 
-def _as_posted(demanded: Requirements, pod: LauncherPod, obj: fields.Object) -> Requirements:
-    """Return the demands of the pod as it stands, whoever wrote them."""
+def _as_posted(
+    demanded: Requirements, pod: LauncherPod, obj: fields.Object, more: Mapping[str, str]
+) -> Requirements:
+    """Return the demands of the pod as it stands, whoever wrote them, and of some selectors."""
     written = fields.mapping(obj, *_REQUIRED).get("nodeSelectorTerms")
-    posted = {
-        key: demanded.selectors.get(key) or Selector(key, value, Origin.KUBEVIRT, code_of(key))
-        for key, value in pod.node_selector.items()
-    }
+    posted = {}
+    for key, value in pod.node_selector.items():
+        known = demanded.selectors.get(key) or selector(key, value, Origin.KUBEVIRT)
+        posted[key] = known if known.value == value else replace(known, value=value)
+    for key, value in more.items():
+        posted[key] = selector(key, value, Origin.SOURCE_CPU)
     return replace(
         demanded,
-        selectors={
-            key: selector if selector.value == value else replace(selector, value=value)
-            for (key, selector), value in zip(
-                posted.items(), pod.node_selector.values(), strict=True
-            )
-        },
+        selectors=posted,
         affinity=None if written is None else read_terms(written, *_REQUIRED, "nodeSelectorTerms"),
         absent=(),
         tolerations=tuple(dict.fromkeys((*demanded.tolerations, *pod.tolerations))),
     )
-
-
-def _leaves_a_node(case: Case, posted: Requirements, additions: dict[str, str]) -> bool:
-    more = {k: Selector(k, v, Origin.SOURCE_CPU, code_of(k)) for k, v in additions.items()}
-    whole = replace(posted, selectors={**posted.selectors, **more})
-    return assess(whole, case.snapshot.nodes, case.conditions(whole)).possible
 
 
 def _carry_deadline(case: Case, vmi: VirtualMachineInstance, migration: Migration) -> None:
