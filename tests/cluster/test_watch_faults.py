@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -17,9 +18,10 @@ from webhook.cluster import reflector
 from webhook.cluster.connection import connect
 from webhook.cluster.live import LiveFacts
 from webhook.cluster.reflector import Following
-from webhook.cluster.resources import RESOURCES
+from webhook.cluster.resources import RESOURCES, Resource
 
 NODES = tuple(r for r in RESOURCES if r.name == "nodes")
+UPGRADES = tuple(r for r in RESOURCES if r.name == "upgrades")
 WITHIN = 30.0
 
 
@@ -129,9 +131,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
 
 
 @pytest.fixture
-def followed(scripted, tmp_path) -> Iterator[LiveFacts]:
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(
+def kubeconfig(scripted, tmp_path) -> Path:
+    written = tmp_path / "kubeconfig"
+    written.write_text(
         yaml.safe_dump(
             {
                 "clusters": [{"name": "c", "cluster": {"server": scripted.url}}],
@@ -140,9 +142,27 @@ def followed(scripted, tmp_path) -> Iterator[LiveFacts]:
             }
         )
     )
-    live = LiveFacts(connect(kubeconfig), lambda: Following(180.0, False, 420.0), resources=NODES)
-    yield live
-    live.stop()
+    return written
+
+
+@pytest.fixture
+def follow(kubeconfig) -> Iterator[Callable[..., LiveFacts]]:
+    """Follow kinds until the test ends."""
+    made: list[LiveFacts] = []
+
+    def start(resources: tuple[Resource, ...]) -> LiveFacts:
+        settings = Following(180.0, False, 420.0)
+        made.append(LiveFacts(connect(kubeconfig), lambda: settings, resources=resources))
+        return made[-1]
+
+    yield start
+    for live in made:
+        live.stop()
+
+
+@pytest.fixture
+def followed(follow) -> LiveFacts:
+    return follow(NODES)
 
 
 def wait(until):
@@ -252,6 +272,20 @@ def test_a_revision_that_cannot_be_served_is_given_up_after_some_failures(script
     ]
     followed.start()
     wait(lambda: names(followed) == {"b"})
+
+
+def test_a_kind_that_was_only_taken_to_be_there_is_looked_for_again(scripted, follow):
+    forbidden, missing = answer(b"{}", status=403), answer(b"{}", status=404)
+
+    def of_a_cluster_without_it(handler):
+        (missing if handler.path == "/apis/harvesterhci.io" else forbidden)(handler)
+
+    # An API server that has not read yet who may do what forbids even to ask for the group.
+    scripted.script = [forbidden, *[of_a_cluster_without_it] * 100]
+    live = follow(UPGRADES)
+    live.start()
+    wait(lambda: live.synced)
+    assert [str(kind) for kind in live.kinds] == ["not installed"]
 
 
 def test_a_server_that_ends_every_watch_at_once_is_asked_ever_less(scripted, followed, monkeypatch):

@@ -260,6 +260,10 @@ class Reflector:
             self._revision = ""
         elif error.status == HTTPStatus.NOT_FOUND:
             self._revision, self._version = "", None
+        elif error.status == HTTPStatus.FORBIDDEN and not self._revision:
+            # An API server that starts forbids everything, discovery too, until it has read who
+            # may do what: then the kind was only taken to be there.
+            self._version = None
         elif error.status != UNREACHABLE and self._failures + 1 >= RESUMED:
             # Perhaps it is this revision that the server cannot serve.
             self._revision = ""
