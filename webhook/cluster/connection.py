@@ -90,17 +90,20 @@ class Connection:
         host: str = self._session.configuration.host
         return host
 
-    def get(self, path: str, query: Query | None = None) -> Any:
+    def get(
+        self, path: str, query: Query | None = None, *, read_seconds: float = READ_SECONDS
+    ) -> Any:
         """Return the JSON at a path.
 
         Args:
             path: From the root, as ``/api/v1/nodes``.
             query: What follows the question mark.
+            read_seconds: For how long the server may be silent.
 
         Raises:
             RequestFailed: There is no such answer.
         """
-        with self.open(path, query) as response:
+        with self.open(path, query, read_seconds=read_seconds) as response:
             return self._content(path, response)
 
     def send(

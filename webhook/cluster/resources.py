@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from webhook.cluster.connection import Connection
     from webhook.cluster.kinds import Kind
 
+# Until a server that does not say what it serves counts as silent. What is known of a kind that is
+# not installed grows old meanwhile, as it does while a watch is silent (GRACE in reflector.py).
+ANSWER_SECONDS = 5.0
+
 _LAUNCHERS = f"{labels.POD_KIND}={labels.LAUNCHER}"
 
 
@@ -116,11 +120,13 @@ def served_version(connection: Connection, resource: Resource) -> str | None:
     if not resource.group:
         return resource.versions[0]
     try:
-        found = connection.get(f"/apis/{resource.group}")
+        found = connection.get(f"/apis/{resource.group}", read_seconds=ANSWER_SECONDS)
         offered = [fields.text(v, "version") for v in fields.items(found, "versions")]
         known = [version for version in resource.versions if version in offered]
         for version in (*known, *(v for v in offered if v not in known)):
-            listed = connection.get(f"/apis/{resource.group}/{version}")
+            listed = connection.get(
+                f"/apis/{resource.group}/{version}", read_seconds=ANSWER_SECONDS
+            )
             if any(r.get("name") == resource.name for r in fields.items(listed, "resources")):
                 return version
     except RequestFailed as error:
