@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from tests.live.following import Followed
 from tests.testbed.bed import recipe
 from tests.testbed.bed.address import APISERVER_PORT, free_address
 from tests.testbed.bed.api import Api, path
-from tests.testbed.bed.control_plane import ETCD_PORT, ControlPlane
+from tests.testbed.bed.control_plane import ControlPlane
 from tests.testbed.bed.forwarder import Forwarder
 
 DEFINITIONS = "apiextensions.k8s.io/v1"
@@ -76,19 +75,6 @@ class ApiServer:
         self.plane.apiserver.stop()
         self.plane.etcd.stop()
 
-    def restart(self) -> None:
-        """Start the API server anew: it remembers no change from before."""
-        self.plane.apiserver.stop()
-        self.start_server()
-
-    def compact(self) -> None:
-        """Let etcd forget every change from before."""
-        where = f"http://{self.plane.address}:{ETCD_PORT}/v3/kv"
-        key = {"key": "Lw=="}
-        found = _post(f"{where}/range", key)
-        revision = found["header"]["revision"]
-        _post(f"{where}/compaction", {"revision": revision, "physical": True})
-
     def define(self, plural: str, kind: str, **more: str) -> None:
         """Install a definition, and wait until its kind is served."""
         made = definition(plural, kind, **more)
@@ -134,12 +120,6 @@ class ApiServer:
         written = folder / "forwarded.kubeconfig"
         written.write_text(json.dumps(config))
         return written
-
-
-def _post(where: str, body: Any) -> Any:
-    request = urllib.request.Request(where, json.dumps(body).encode())
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.loads(answer.read())
 
 
 @pytest.fixture(scope="session")

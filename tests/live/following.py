@@ -57,11 +57,16 @@ class Followed:
 
 def listed(kubeconfig: Path, *, all_pods: bool = False) -> Snapshot:
     """Return the facts of a list made now."""
+    return read_anew(kubeconfig, all_pods=all_pods).snapshot()
+
+
+def read_anew(kubeconfig: Path, *, all_pods: bool = False) -> Facts:
+    """Read the facts of a cluster from a list made now."""
     facts, sharing = Facts(), Sharing()
     for document in read_cluster(connect(kubeconfig), all_pods=all_pods):
         assert hasattr(document, "obj"), document
         add(facts, sharing, prune(str(document.obj["kind"]), document.obj))
-    return facts.snapshot()
+    return facts
 
 
 def told(snapshot: Snapshot) -> dict[str, Any]:

@@ -91,8 +91,8 @@ def test_changes_that_the_api_server_has_forgotten_are_read_anew(
     server.add(node("b"))
     server.remove(vmi("old"))
     server.add(vmi("new", node_name="b"))
-    server.compact()
-    server.restart()
+    server.plane.compact()
+    server.plane.restart_apiserver()
     statuses = []
     for kind in followed.live.kinds:
 

@@ -14,8 +14,10 @@ from tests.testbed.bed import recipe
 from tests.testbed.bed.api import JSON_PATCH
 from tests.testbed.bed.guard import Guard
 from tests.testbed.bed.kubevirt import CR
+from tests.testbed.bed.load import Question, movable_and_stuck
 from tests.testbed.bed.pool import Pool, pool_name
 from tests.testbed.bed.testbed import TestBed
+from tests.testbed.knowing import Probe
 
 KEPT_LOGS = recipe.CHECKOUT / ".cache" / "testbed-logs"
 _FAILED = pytest.StashKey[bool]()
@@ -79,6 +81,27 @@ def pool(testbed: TestBed, request: pytest.FixtureRequest) -> Iterator[Pool]:
     mine.open()
     yield mine
     mine.close()
+
+
+@pytest.fixture(scope="module")
+def module_pool(_one_bed: TestBed, request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """A namespace and nodes that the tests of one module share."""
+    shared = Pool(_one_bed, pool_name(request.node.path.stem.removeprefix("test_")))
+    shared.open()
+    yield shared
+    shared.close()
+
+
+@pytest.fixture(scope="module")
+def questions(module_pool: Pool) -> tuple[Question, Question]:
+    """Migrations of a VM that can move and of one that cannot, for a load of reviews."""
+    return movable_and_stuck(module_pool)
+
+
+@pytest.fixture(scope="module")
+def probe(module_pool: Pool) -> Probe:
+    """A VM that shows what the guard knows."""
+    return Probe(module_pool)
 
 
 @pytest.fixture(scope="module")

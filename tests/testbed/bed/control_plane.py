@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 from tests.testbed.bed.address import APISERVER_PORT
 from tests.testbed.bed.certificates import Authority, KeyPair
@@ -72,6 +74,24 @@ class ControlPlane:
     def components(self) -> list[Component]:
         """The programs, in the order in which they are started."""
         return [self.etcd, self.apiserver, self.scheduler, self.controller_manager]
+
+    def restart_apiserver(self) -> None:
+        """Start the API server anew: it remembers no change from before."""
+        self.apiserver.stop()
+        self.apiserver.start()
+        self.apiserver.wait_until_ready()
+
+    def compact(self) -> None:
+        """Let etcd forget every change from before."""
+        # Its gateway takes and gives bytes in base64: any key will do to be told the revision.
+        revision = self._ask_etcd("range", {"key": "Lw=="})["header"]["revision"]
+        self._ask_etcd("compaction", {"revision": revision, "physical": True})
+
+    def _ask_etcd(self, what: str, body: dict[str, Any]) -> Any:
+        where = f"http://{self.address}:{ETCD_PORT}/v3/kv/{what}"
+        request = urllib.request.Request(where, json.dumps(body).encode())
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
 
     def credentials(self, user: str, organization: str = "") -> Path:
         """Write a kubeconfig with a certificate in a user's name."""

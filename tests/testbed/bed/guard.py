@@ -45,10 +45,10 @@ class Guard:
         folder: For its configuration, certificate and credentials; must be empty.
         overlay: The folder in ``manifests`` that is installed.
         database: The URL of the audit's database, for an overlay that wants PostgreSQL.
-        settings: Its configuration file.
         server: The URL at which the servers reach the API server; "" for the API server's own.
 
     Attributes:
+        bed: Where it is installed.
         replicas: The servers to which the Service leads, dead ones among them.
     """
 
@@ -59,14 +59,12 @@ class Guard:
         overlay: str = "overlays/kubevirt",
         database: str = "",
         *,
-        settings: str = SETTLED,
         server: str = "",
     ) -> None:
-        self._bed = bed
+        self.bed = bed
         self._folder = folder
         self._overlay = MANIFESTS / overlay
         self._database = database
-        self._settings = settings
         self._server = server
         self._service: Forwarder | None = None
         self.replicas: list[Replica] = []
@@ -78,13 +76,13 @@ class Guard:
 
     def install(self) -> None:
         """Apply the manifests, issue the certificate, start the servers, wait until asked."""
-        done = self._bed.kubectl("apply", "-k", self._overlay)
+        done = self.bed.kubectl("apply", "-k", self._overlay)
         assert done.returncode == 0, done.stderr
         self._lead_service_here()
         self._write("tls", self._issue_certificate())
         self._write("config", self._config_map()["data"])
         self._write("audit-database", {"url": self._database})
-        self.configure(self._settings)
+        self.configure(SETTLED)
         self._write_credentials()
         self.start()
         self._wait_until_asked()
@@ -92,7 +90,7 @@ class Guard:
     def uninstall(self) -> None:
         """Stop the servers, take back the manifests, and wait until the next can be installed."""
         self.stop()
-        gone = self._bed.kubectl(
+        gone = self.bed.kubectl(
             "delete", "-k", self._overlay, "--ignore-not-found", "--timeout", "60s"
         )
         assert gone.returncode == 0, gone.stderr
@@ -103,7 +101,7 @@ class Guard:
         if wanted == 1:
             self.start_replica(NAME)
             return
-        self._service = Forwarder(self._bed.address, [], PORT)
+        self._service = Forwarder(self.bed.address, [], PORT)
         for ordinal in range(wanted):
             self.start_replica(f"{NAME}-{ordinal}")
 
@@ -116,14 +114,20 @@ class Guard:
             self._service.close()
             self._service = None
 
+    def restart(self, settings: str) -> None:
+        """Start the servers anew, with another configuration file."""
+        self.stop()
+        self.configure(settings)
+        self.start()
+
     def start_replica(self, name: str) -> Replica:
         """Start a server; the Service leads there once it is ready.
 
         Args:
             name: Of its pod. A later one of the same name finds the earlier one's volume.
         """
-        address = self._bed.address if self._service is None else free_address()
-        replica = Replica(self._bed, name, address, self._arguments(name))
+        address = self.bed.address if self._service is None else free_address()
+        replica = Replica(self.bed, name, address, self._arguments(name))
         replica.start()
         self.replicas.append(replica)
         self._lead_to_replicas()
@@ -155,7 +159,7 @@ class Guard:
         self.take_out(replica)
         time.sleep(pause / 2)
         replica.ask_to_stop()
-        self._bed.api.wait_until(
+        self.bed.api.wait_until(
             lambda: not replica.running,
             pod["terminationGracePeriodSeconds"] - pause,
             f"{replica.name} ends before it is killed",
@@ -200,32 +204,32 @@ class Guard:
         return found
 
     def _rendered(self) -> list[Object]:
-        rendered = self._bed.kubectl("kustomize", self._overlay)
+        rendered = self.bed.kubectl("kustomize", self._overlay)
         assert rendered.returncode == 0, rendered.stderr
         return [obj for obj in yaml.safe_load_all(rendered.stdout) if obj]
 
     def _lead_service_here(self) -> None:
         services = path("v1", "services", NAMESPACE)
-        self._bed.api.delete(f"{services}/{NAME}")
-        spec = {"type": "ExternalName", "externalName": self._bed.address}
-        self._bed.api.create(services, {"metadata": {"name": NAME}, "spec": spec})
+        self.bed.api.delete(f"{services}/{NAME}")
+        spec = {"type": "ExternalName", "externalName": self.bed.address}
+        self.bed.api.create(services, {"metadata": {"name": NAME}, "spec": spec})
 
     def _issue_certificate(self) -> dict[str, str]:
         issued = subprocess.run(
             [
                 *(sys.executable, "-m", "webhook.cli", "certs", "issue", "--install"),
-                *("--kubeconfig", self._bed.kubeconfig),
+                *("--kubeconfig", self.bed.kubeconfig),
             ],
             capture_output=True,
             text=True,
             check=False,
         )
         assert issued.returncode == 0, issued.stderr
-        secret = self._bed.api.get(path("v1", "secrets", NAMESPACE, f"{NAME}-tls"))
+        secret = self.bed.api.get(path("v1", "secrets", NAMESPACE, f"{NAME}-tls"))
         return {name: base64.b64decode(data).decode() for name, data in secret["data"].items()}
 
     def _config_map(self) -> Object:
-        return self._bed.api.get(path("v1", "configmaps", NAMESPACE, NAME))
+        return self.bed.api.get(path("v1", "configmaps", NAMESPACE, NAME))
 
     def _write(self, folder: str, files: dict[str, str]) -> None:
         for name, content in files.items():
@@ -236,7 +240,7 @@ class Guard:
 
     def _write_credentials(self) -> None:
         """Write a kubeconfig of the guard's service account: all that its manifests allow it."""
-        answer = self._bed.api.create(
+        answer = self.bed.api.create(
             path("v1", "serviceaccounts", NAMESPACE, NAME) + "/token",
             {
                 "apiVersion": "authentication.k8s.io/v1",
@@ -245,7 +249,7 @@ class Guard:
             },
         )
         token = {"token": answer["status"]["token"]}
-        made = self._bed.plane.write_kubeconfig(NAME, token, NAMESPACE, self._server)
+        made = self.bed.plane.write_kubeconfig(NAME, token, NAMESPACE, self._server)
         made.replace(self._folder / "guard.kubeconfig")
 
     def _wait_until_asked(self) -> None:
@@ -258,10 +262,10 @@ class Guard:
             "spec": {"domain": {"devices": {}, "memory": {"guest": "64Mi"}}},
         }
         vmis = path("kubevirt.io/v1", "virtualmachineinstances", "default")
-        self._bed.api.wait_until(
+        self.bed.api.wait_until(
             lambda: (
                 "migration-guard.io/cpu-model"
-                in _annotations(self._bed.api.create(vmis, sample, dryRun="All"))
+                in _annotations(self.bed.api.create(vmis, sample, dryRun="All"))
             ),
             _WITHIN,
             "the API server asks the guard",

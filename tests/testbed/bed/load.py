@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http
+import math
 import threading
 import time
 from collections import Counter
@@ -107,6 +108,7 @@ class SteadyLoad:
         self._questions = questions
         self._pause = clients / per_second
         self._answers: list[Answer] = []
+        self._counts_from = math.inf
         self._over = threading.Event()
         self._clients = [
             threading.Thread(target=self._ask, args=(number, clients), daemon=True)
@@ -117,6 +119,7 @@ class SteadyLoad:
         for client in self._clients:
             client.start()
         self.settle()
+        self._counts_from = time.monotonic()
         return self
 
     def __exit__(
@@ -131,15 +134,18 @@ class SteadyLoad:
 
     @property
     def answers(self) -> Sequence[Answer]:
-        """All answers so far, in the order in which they came."""
-        return tuple(self._answers)
+        """All answers so far, in the order in which they came.
+
+        What was asked before the block began does not count: the VMs were new to the guard then.
+        """
+        return [answer for answer in tuple(self._answers) if answer.began >= self._counts_from]
 
     def settle(self, answers: int = 40, seconds: float = _WITHIN) -> None:
         """Wait until so many requests in a row, begun after now, were decided rightly."""
         now = time.monotonic()
         end = now + seconds
         while True:
-            since = [answer for answer in self.answers if answer.began >= now]
+            since = [answer for answer in tuple(self._answers) if answer.began >= now]
             last = since[-answers:]
             if len(last) == answers and all(a.outcome is Outcome.RIGHT for a in last):
                 return

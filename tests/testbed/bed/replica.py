@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from tests.testbed.bed.component import Component
 from tests.testbed.bed.testbed import TestBed
 
@@ -74,6 +76,12 @@ class Replica:
             return 0, ""
         finally:
             connection.close()
+
+    def metrics(self, name: str) -> dict[str, float]:
+        """Return the samples of a metric that has one label, by the label's value."""
+        _, text = self.ask("/metrics")
+        samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+        return {value: s.value for s in samples if s.name == name for value in s.labels.values()}
 
     def decisions(self) -> list[dict[str, Any]]:
         """Return the decisions that it has logged, the oldest first."""

@@ -64,6 +64,13 @@ class TestBed:
         for component in reversed(self.components):
             component.stop()
 
+    def revive(self) -> None:
+        """Start what has ended: virt-controller does when it cannot renew its lease in time."""
+        for component in self.components:
+            if not component.running:
+                component.start()
+                component.wait_until_ready()
+
     def restart_kwok(self) -> None:
         """Start the player anew; it waits for its own old leases unless they are gone."""
         self.kwok.stop()
