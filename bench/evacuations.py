@@ -1,0 +1,98 @@
+"""A drained node with 20 VMs that cannot move and 5 that can: how soon the 5 have left."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+# The cluster is that of the test bed.
+sys.path.append(str(Path(__file__).parents[1]))
+from tests.testbed.bed import recipe
+from tests.testbed.bed.guard import SETTLED, Guard
+from tests.testbed.bed.pool import Pool
+from tests.testbed.bed.testbed import TestBed
+from tests.testbed.evacuations import Departure, Evacuation, allow_parallel
+
+ARMS = {
+    "refused": SETTLED,
+    "warned": f"{SETTLED}rules: {{incompatible-target: {{origins: {{evacuation: warn}}}}}}\n",
+    "without": None,
+}
+"""The guard's configuration for each way of treating evacuations; None: no guard."""
+STUCK, MOVABLE = 20, 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--arms", nargs="*", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--runs", type=int, default=5, help="beside each other")
+    parser.add_argument("--minutes", type=float, default=5.0, help="after which a run is given up")
+    args = parser.parse_args()
+    if missing := recipe.stale():
+        print(f"  left out: not built: {', '.join(p.name for p in missing)}; run: make testbed")
+        return
+    for arm in args.arms:
+        with tempfile.TemporaryDirectory(prefix="migration-guard-evacuations-") as folder:
+            bed = TestBed(Path(folder, "bed"))
+            try:
+                bed.start()
+                runs(bed, Path(folder), arm, args.runs, args.minutes * 60)
+            finally:
+                bed.stop()
+
+
+def runs(bed: TestBed, folder: Path, arm: str, count: int, seconds: float) -> None:
+    settings = ARMS[arm]
+    if settings is not None:
+        Guard(bed, folder / "guard", settings=settings).install()
+    evacuations = []
+    for number in range(count):
+        pool = Pool(bed, f"run-{number}")
+        pool.open()
+        evacuation = Evacuation(pool, STUCK, MOVABLE)
+        evacuation.prepare()
+        evacuations.append(evacuation)
+    allow_parallel(pool, count)
+    print(f"  {arm}: {count} nodes drained, {time.strftime('%H:%M:%S')}", flush=True)
+
+    def run(evacuation: Evacuation) -> Departure:
+        ended = evacuation.run(seconds)
+        print(
+            f"    {evacuation.pool.name}: {shown(ended)}; "
+            f"{evacuation.attempts()} migrations were made",
+            flush=True,
+        )
+        return ended
+
+    with ThreadPoolExecutor(count) as beside:
+        ended = list(beside.map(run, evacuations))
+    for wanted in (1, MOVABLE):
+        print(f"    {arm}, {wanted} of {MOVABLE} left after: {summary(ended, wanted)}", flush=True)
+
+
+def shown(ended: Departure) -> str:
+    times = " ".join(f"{after:.1f}" for after in sorted(ended.left.values()))
+    return f"{len(ended.left)} left within {ended.watched:.0f} s, after {times or 'none'} s"
+
+
+def summary(ended: list[Departure], wanted: int) -> str:
+    """Say lowest, median and highest; a run that did not get so far counts as longer."""
+    times = sorted(
+        sorted(run.left.values())[wanted - 1] if len(run.left) >= wanted else float("inf")
+        for run in ended
+    )
+    longest = max(run.watched for run in ended)
+    lowest, middle, highest = (
+        f"{value:.0f} s" if value != float("inf") else f"more than {longest:.0f} s"
+        for value in (times[0], statistics.median(times), times[-1])
+    )
+    return f"lowest {lowest}, median {middle}, highest {highest}"
+
+
+if __name__ == "__main__":
+    main()
