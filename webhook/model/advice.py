@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from webhook.model import cpu_generations, fields, labels
 from webhook.model.cpu import architecture, host_cpu
@@ -149,22 +149,23 @@ def _named_model(vmi: VirtualMachineInstance, snapshot: Snapshot, conditions: Co
     if best is None:
         return ""
     count, model = best
-    everyone = [of for of in _vendors(snapshot.nodes).values() if not vendor or vendor in of]
+    number_of = _vendors(snapshot.nodes).number_of
+    everyone = sum(number for of, number in number_of.items() if not vendor or vendor in of)
     nodes = f"{vendor} nodes" if vendor else "nodes"
-    whom = f"all {nodes} support" if count == len(everyone) else f"more {nodes} support"
+    whom = f"all {nodes} support" if count == everyone else f"more {nodes} support"
     return (
         f'Assign a CPU model that {whom}, here "{escaped(model)}" '
-        f"({count} of {len(everyone)} {nodes}), "
+        f"({count} of {everyone} {nodes}), "
         f"{_where_to_set(vmi, snapshot, model)}, and restart the VM."
     )
 
 
 def _kept_to(vmi: VirtualMachineInstance, snapshot: Snapshot) -> str:
     """Return the CPU vendor that KubeVirt keeps a VM to, "" where that rules out no node."""
-    of_node = _vendors(snapshot.nodes)
-    if not snapshot.kubevirt.does(VENDOR_GUARD) or len(set(of_node.values())) < FEWEST:
+    vendors = _vendors(snapshot.nodes)
+    if not snapshot.kubevirt.does(VENDOR_GUARD) or len(vendors.number_of) < FEWEST:
         return ""
-    own = of_node.get(vmi.node_name, ())
+    own = vendors.of_node.get(vmi.node_name, ())
     return own[0] if len(own) == 1 else ""
 
 
@@ -175,10 +176,10 @@ def _in_reach(judged: Assessment, snapshot: Snapshot, vendor: str) -> int:
     it, it might be stuck there, so nothing is promised.
     """
     parts = [part for part in judged.parts if not part.lasting]
-    of_node = _vendors(snapshot.nodes)
-    if not snapshot.kubevirt.does(VENDOR_GUARD) or len(set(of_node.values())) < FEWEST:
+    known = _vendors(snapshot.nodes)
+    if not snapshot.kubevirt.does(VENDOR_GUARD) or len(known.number_of) < FEWEST:
         return sum(part.count for part in parts)
-    count = Counter(of_node.get(node.name, ()) for part in parts for node in part.nodes)
+    count = Counter(known.of_node.get(node.name, ()) for part in parts for node in part.nodes)
     of_vendor: Counter[str] = Counter()
     for vendors, number in count.items():
         of_vendor.update(dict.fromkeys(vendors, number))
@@ -189,8 +190,14 @@ def _in_reach(judged: Assessment, snapshot: Snapshot, vendor: str) -> int:
     return sum(number for of, number in count.items() if not vendor or vendor in of)
 
 
-def _vendors(nodes: NodeGroups) -> Mapping[str, tuple[str, ...]]:
-    """Return the vendor labels of each node that runs KubeVirt."""
+class _Vendors(NamedTuple):
+    """The vendor labels of each node that runs KubeVirt, and how many nodes have the same."""
+
+    of_node: Mapping[str, tuple[str, ...]]
+    number_of: Mapping[tuple[str, ...], int]
+
+
+def _vendors(nodes: NodeGroups) -> _Vendors:
     known = nodes.memory.get(_VENDORS)
     if known is None:
         found = {}
@@ -198,8 +205,8 @@ def _vendors(nodes: NodeGroups) -> Mapping[str, tuple[str, ...]]:
             vendors = host_cpu(group.representative.labels).vendors
             if labels.SCHEDULABLE in group.representative.labels:
                 found.update(dict.fromkeys(group.position, vendors))
-        known = nodes.memory[_VENDORS] = found
-    return cast("Mapping[str, tuple[str, ...]]", known)
+        known = nodes.memory[_VENDORS] = _Vendors(found, Counter(found.values()))
+    return cast("_Vendors", known)
 
 
 def _where_to_set(vmi: VirtualMachineInstance, snapshot: Snapshot, model: str) -> str:
@@ -215,7 +222,7 @@ def _where_to_set(vmi: VirtualMachineInstance, snapshot: Snapshot, model: str) -
         defaulted = not vm.cpu_model
     else:
         defaulted = vmi.cpu_model in ("", HOST_MODEL, snapshot.kubevirt.cpu_model)
-    spans = dict(models_by_reach(snapshot)).get(model) == len(_vendors(snapshot.nodes))
+    spans = dict(models_by_reach(snapshot)).get(model) == len(_vendors(snapshot.nodes).of_node)
     if defaulted and spans:
         return f"at cluster level (spec.configuration.cpuModel of the KubeVirt CR) or {in_vm}"
     return in_vm

@@ -47,6 +47,11 @@ class IndividualKeys:
         """Tell whether a key tells single nodes apart."""
         return key in self._keys or (isinstance(key, str) and key.startswith(_ALWAYS_INDIVIDUAL))
 
+    def among(self, keys: Iterable[str]) -> list[str]:
+        """Return those of some keys that tell single nodes apart."""
+        ours = self._keys
+        return [key for key in keys if key in ours or key.startswith(_ALWAYS_INDIVIDUAL)]
+
     def any_of(self, prefixes: tuple[str, ...]) -> bool:
         """Tell whether a key that begins with one of these was found to have many values."""
         return any(key.startswith(prefixes) for key in self._keys)

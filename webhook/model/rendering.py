@@ -268,11 +268,10 @@ class _Builder:
                 )
             )
             return
-        waived = {f.name for f in self.vmi.cpu_features if f.policy in _WAIVED}
+        waived = {labels.CPU_FEATURE + f.name for f in self.vmi.cpu_features if f.policy in _WAIVED}
         for key, value in cpu.selectors.items():
-            if key.startswith(labels.CPU_FEATURE) and key[len(labels.CPU_FEATURE) :] in waived:
-                continue
-            self._demand(key, value, code_of(key))
+            if key not in waived:
+                self._demand(key, value)
 
     def _vendor(self, cpu: HostCpu) -> None:
         if not cpu.vendors:
@@ -299,14 +298,15 @@ class _Builder:
     def _is_foreign(self, key: str) -> bool:
         return self.chosen[key].origin is not Origin.SOURCE_CPU
 
-    def _demand(self, key: str, value: str, code: Code) -> None:
+    def _demand(self, key: str, value: str, code: Code | None = None) -> None:
         """Add a selector of the guard's own.
 
         An added node selector that says the same is the guard's doing in the mutating pass.
         """
         known = self.chosen.get(key)
         if known is None:
-            self.chosen[key] = Selector(key, value, Origin.SOURCE_CPU, code, by_guard=True)
+            told = code or code_of(key)
+            self.chosen[key] = Selector(key, value, Origin.SOURCE_CPU, told, by_guard=True)
         elif known.origin is Origin.CHOSEN_TARGET and known.value == value:
             self.chosen[key] = replace(known, origin=Origin.SOURCE_CPU)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
     from webhook.model.node_affinity import Term
+    from webhook.model.node_groups import IndividualKeys
     from webhook.model.pod_affinity import PodTerm
     from webhook.model.tolerations import Toleration
 
@@ -192,13 +193,13 @@ class Requirements:
             topologies=tuple(t for t in self.topologies if t.origin is not Origin.GUARD),
         )
 
-    def split(self, individual: Container[str]) -> tuple[Requirements, Requirements]:
+    def split(self, individual: IndividualKeys) -> tuple[Requirements, Requirements]:
         """Part the demands in two: those that equal nodes answer alike, and the rest.
 
         Args:
             individual: Label keys whose values tell single nodes apart, such as the host name.
         """
-        apart = [key for key in self.selectors if key in individual]
+        apart = individual.among(self.selectors)
         own_selectors = {key: self.selectors[key] for key in apart}
         own_affinity = self.affinity is not None and _touch(self.affinity, individual)
         own_topologies = tuple(t for t in self.topologies if _touch(t.terms, individual))
