@@ -112,6 +112,30 @@ def test_a_retry_by_a_controller_has_the_name_of_the_first_event_and_another_ref
     assert [e.name for e in events_of(first)] != [e.name for e in events_of(other)]
 
 
+def test_an_override_is_told_with_its_author_and_reason() -> None:
+    record = of_migration(
+        Outcome.OVERRIDDEN,
+        message="migration of VM prod/web refused: no. Decision d-1.",
+        decision="d-1",
+        overridden_by="ada\x1b[31m",
+        override_reason="the node burns",
+    )
+    assert {event.message for event in events_of(record)} == {
+        "migration of VM prod/web refused: no. Decision d-1. "
+        'Overridden by "ada?[31m": the node burns'
+    }
+
+
+def test_a_long_message_leaves_room_for_who_overrode_it() -> None:
+    record = of_migration(
+        Outcome.OVERRIDDEN, message="x" * 5000, overridden_by="a" * 5000, override_reason="y" * 5000
+    )
+    for event in events_of(record):
+        assert len(event.message) == LONGEST_MESSAGE
+        assert record.decision in event.message
+        assert 'Overridden by "a' in event.message
+
+
 def test_long_names_and_messages_stay_within_what_the_api_server_takes() -> None:
     record = of_migration(vm=f"prod/{'w' * 253}", message="x" * 5000)
     (event,) = events_of(record)

@@ -102,7 +102,7 @@ def test_whoever_is_exempt_is_never_refused() -> None:
 def test_an_override_on_the_migration_counts_when_an_entitled_user_writes_it() -> None:
     decision = Cluster(*WORKED).ask(migration(**{OVERRIDE: "tonight"}), groups=("system:masters",))
     assert (decision.outcome, decision.allowed) == ("overridden", True)
-    assert decision.overridden_by == "alice"
+    assert (decision.overridden_by, decision.override_reason) == ("alice", "tonight")
 
 
 def test_an_override_by_anybody_else_is_ignored_with_a_warning() -> None:
@@ -116,6 +116,15 @@ def test_an_override_on_the_vmi_counts_with_the_guards_record_of_its_author() ->
     guest["metadata"]["annotations"] = {OVERRIDE: "x", OVERRIDE_BY: "root@uid-web"}
     decision = Cluster(*WORKED, guest).ask(migration(**EVACUATION), user=CONTROLLER)
     assert (decision.outcome, decision.overridden_by) == ("overridden", "root")
+
+
+def test_an_ignored_override_on_the_migration_does_not_hide_one_that_counts_on_the_vmi() -> None:
+    guest = vmi()
+    guest["metadata"]["annotations"] = {OVERRIDE: "x", OVERRIDE_BY: "root@uid-web"}
+    decision = Cluster(*WORKED, guest).ask(migration(**{OVERRIDE: "please"}))
+    assert (decision.outcome, decision.overridden_by) == ("overridden", "root")
+    assert decision.override_reason == "x"
+    assert any("override is ignored" in warning for warning in decision.warnings)
 
 
 def test_an_override_carried_along_from_another_vmi_is_worthless() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from webhook.audit.record import VALIDATING, rfc3339
+from webhook.model.wording import escaped
 from webhook.review.decision import Outcome
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ LONGEST_MESSAGE = 1024
 """Characters; the API server takes no more (pkg/apis/core/validation/events.go)."""
 
 _LONGEST_NAME = 253
+_LONGEST_REASON = 120
 _MIGRATION = "VirtualMachineInstanceMigration"
 _VMI = "VirtualMachineInstance"
 _NORMAL, _WARNING = "Normal", "Warning"
@@ -123,7 +125,7 @@ def events_of(record: Record) -> tuple[Event, ...]:
     kind, word = said
     new_migration = record.kind == _MIGRATION and record.operation == "CREATE"
     reason = ("Migration" if new_migration else "Change") + word
-    message = _fitting(record.message or next(iter(record.warnings), ""), record.decision)
+    message = _message(record)
     same = record.fold()
     return tuple(
         Event(_name(about, same), about, kind, reason, message) for about in _objects(record)
@@ -152,9 +154,13 @@ def _name(about: ObjectReference, same: str) -> str:
     return about.name[: _LONGEST_NAME - len(end)].rstrip("-.") + end
 
 
-def _fitting(message: str, decision: str) -> str:
-    """Return a message that the API server takes, with the decision's id in it."""
-    end = "" if decision in message else f" Decision {decision}."
+def _message(record: Record) -> str:
+    """Return what the API server takes of a message, with the decision's id and who overrode."""
+    message = record.message or next(iter(record.warnings), "")
+    end = "" if record.decision in message else f" Decision {record.decision}."
+    if record.outcome is Outcome.OVERRIDDEN:
+        reason = escaped(record.override_reason, _LONGEST_REASON)
+        end += f' Overridden by "{escaped(record.overridden_by)}": {reason}'
     room = LONGEST_MESSAGE - len(end)
     text = message if len(message) <= room else message[: room - 1] + "…"
     return (text + end).strip()

@@ -15,7 +15,6 @@ from webhook.model.migration import LauncherPod, Migration
 from webhook.model.virtual_machine import VirtualMachine, VirtualMachineInstance
 from webhook.policy.origins import MigrationOrigin
 from webhook.review.admission import in_namespace
-from webhook.review.annotations import OVERRIDE
 from webhook.review.cpu_models import model_source
 
 if TYPE_CHECKING:
@@ -91,9 +90,7 @@ def record_of(review: Review, decision: Decision, circumstances: Circumstances) 
         warnings=tuple(cut.text("warnings", text) for text in decision.warnings),
         patch=_patch(decision.patch, cut),
         overridden_by=cut.text("overriddenBy", decision.overridden_by),
-        override_reason=cut.text(
-            "overrideReason", about.override_reason if decision.overridden_by else ""
-        ),
+        override_reason=cut.text("overrideReason", decision.override_reason),
         dry_run=review.dry_run,
         facts_age=circumstances.facts_age,
         latency=round(circumstances.seconds, 6),
@@ -130,7 +127,6 @@ class _About:
     chosen_node: str = ""
     cpu_model: str = ""
     cpu_model_source: str = ""
-    override_reason: str = ""
 
 
 def _about(review: Review, decision: Decision, facts: Snapshot) -> _About:
@@ -150,9 +146,8 @@ def _of_migration(obj: Object, decision: Decision, facts: Snapshot) -> _About:
     vmi = facts.vmis.get(key)
     evacuated = migration.annotations.get(labels.EVACUATION, "")
     chosen = migration.added_node_selector.get(labels.HOSTNAME, "")
-    reason = migration.annotations.get(OVERRIDE, "")
     if vmi is None:
-        return _About(key, "", evacuated, "", chosen, override_reason=reason)
+        return _About(key, "", evacuated, "", chosen)
     model, who = model_source(vmi, facts)
     return _About(
         vm=key,
@@ -162,7 +157,6 @@ def _of_migration(obj: Object, decision: Decision, facts: Snapshot) -> _About:
         chosen_node=chosen or vmi.node_selector.get(labels.HOSTNAME, ""),
         cpu_model=model,
         cpu_model_source=who,
-        override_reason=reason or vmi.annotations.get(OVERRIDE, ""),
     )
 
 

@@ -191,6 +191,7 @@ class Case:
             origin=self.origin.value if self.origin else "",
             via=self.via,
             overridden_by=self.override.author,
+            override_reason=self.override.reason,
             refusal_follows=self.refusal_follows,
             blind=self._blind() if Outcome.BLIND in outcomes else None,
         )

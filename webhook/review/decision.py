@@ -72,6 +72,7 @@ class Decision:
         origin: Who started the migration: user, evacuation or workload-update; "" for the rest.
         via: "virtctl" or "harvester" where their service account asked for a user.
         overridden_by: Who wrote the override that counted.
+        override_reason: What they wrote.
         refusal_follows: In the mutating pass: the validating pass will refuse the object, so
             nothing of this will be stored.
         blind: Why nothing was judged; None where it was.
@@ -88,6 +89,7 @@ class Decision:
     origin: str = ""
     via: str = ""
     overridden_by: str = ""
+    override_reason: str = ""
     refusal_follows: bool = False
     blind: Blind | None = None
 

@@ -54,11 +54,13 @@ class Override:
     """An override as it was found.
 
     Attributes:
-        author: Who wrote it; "" where it does not count.
-        ignored: Why it does not count; "" where it does, or where there is none.
+        author: Who wrote the one that counts; "" where none does.
+        reason: What they wrote.
+        ignored: Why one does not count; "" where there is none such.
     """
 
     author: str = ""
+    reason: str = ""
     ignored: str = ""
 
 
@@ -68,19 +70,19 @@ def override_of(
     vmi: VirtualMachineInstance | None,
     configuration: Configuration,
 ) -> Override:
-    """Find an override on the migration, else on the VMI, and tell whether it counts."""
+    """Find an override that counts, on the migration, else on the VMI."""
+    ignored = ""
     if annotations.get(OVERRIDE):
         if configuration.may_override(review.username, review.groups):
-            return Override(review.username)
-        return Override(ignored=not_entitled(review.username))
+            return Override(review.username, annotations[OVERRIDE])
+        ignored = not_entitled(review.username)
     if vmi is None or not vmi.annotations.get(OVERRIDE):
-        return Override()
+        return Override(ignored=ignored)
     author, _, uid = vmi.annotations.get(OVERRIDE_BY, "").rpartition("@")
     if author and uid and uid == vmi.uid:
-        return Override(author)
-    return Override(
-        ignored=f"{OVERRIDE} on the VMI is ignored: no entitled user wrote it on this VMI"
-    )
+        return Override(author, vmi.annotations[OVERRIDE], ignored)
+    on_vmi = f"{OVERRIDE} on the VMI is ignored: no entitled user wrote it on this VMI"
+    return Override(ignored=ignored or on_vmi)
 
 
 def not_entitled(username: str) -> str:
