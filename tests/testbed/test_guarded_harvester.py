@@ -15,7 +15,7 @@ OVERLAY = "overlays/harvester"
 GROUP = "harvesterhci.io"
 DEFINITIONS = path("apiextensions.k8s.io/v1", "customresourcedefinitions")
 UPGRADES = path(f"{GROUP}/v1beta1", "upgrades", "harvester-system")
-CONTROLLER = "system:serviceaccount:kubevirt:kubevirt-controller"
+EVACUATES = "kubevirt.io/evacuationMigration"
 
 
 def prepare(bed: TestBed) -> None:
@@ -87,21 +87,32 @@ def test_an_evacuation_is_let_through_while_an_upgrade_runs_and_refused_once_it_
     pool.node("milan")
     pool.vm("web", on=source)
     pool.wait_until_older(SETTLED_AFTER)
-    migrations = pool.at("kubevirt.io/v1", "virtualmachineinstancemigrations")
-    evacuation = pool.migration_manifest(
-        "web", annotations={"kubevirt.io/evacuationMigration": source}
-    )
-    controller = pool.api.acting_as(CONTROLLER)
     guard.wait_for_fact()
 
-    let_through = controller.create(migrations, evacuation)
+    drained = pool.bed.kubectl(
+        *("drain", source, "--delete-emptydir-data", "--force", "--ignore-daemonsets"),
+        *("--pod-selector", "kubevirt.io=virt-launcher", "--timeout", "2s"),
+    )
+    assert drained.returncode == 1
     told = pool.wait_event("VirtualMachineInstance", "web", "MigrationWarned")
+    assert f"migration of VM {pool.namespace}/web from node {source}" in told["message"]
     assert "no other node can take it" in told["message"]
-    pool.api.delete(f"{migrations}/{let_through['metadata']['name']}")
-    pool.api.wait_until_empty(migrations, 30)
+    (let_through,) = pool.migrations("web")
+    assert let_through["metadata"]["annotations"][EVACUATES] == source
+    pool.wait_migration(let_through["metadata"]["name"], "Scheduling")
 
     done = [{"type": "Completed", "status": "True"}]
     pool.api.patch(upgrade, {"status": {"conditions": done}})
     guard.wait_for_fact()
-    with pytest.raises(ApiError, match="no other node can take it"):
-        controller.create(migrations, evacuation)
+    # virt-controller still wants the node empty: once this one is gone, it tries another.
+    migrations = pool.at("kubevirt.io/v1", "virtualmachineinstancemigrations")
+    pool.api.delete(f"{migrations}/{let_through['metadata']['name']}")
+    refused = pool.wait_event("VirtualMachineInstance", "web", "MigrationRefused")
+    assert "no other node can take it" in refused["message"]
+    pool.api.wait_until_empty(migrations, 30)
+    said = {
+        (d["outcome"], d["origin"])
+        for d in guard.decisions()
+        if d["namespace"] == pool.namespace and d["outcome"] in ("refused", "warned")
+    }
+    assert said == {("warned", "evacuation"), ("refused", "evacuation")}

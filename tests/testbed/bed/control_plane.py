@@ -39,6 +39,22 @@ CONTROLLERS = (
 """Those that a part of KubeVirt, the scheduler or a test depends on."""
 
 
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [
+        {
+            "level": "Metadata",
+            "verbs": ["create", "update", "patch"],
+            "resources": [{"group": "kubevirt.io"}],
+        },
+        {"level": "None"},
+    ],
+}
+"""Who wrote what of KubeVirt, with what the guard notes on each request."""
+
+
 class ControlPlane:
     """The four programs, in the order in which they are started.
 
@@ -138,6 +154,11 @@ class ControlPlane:
         """Return the path of a program's log."""
         return self.folder / "logs" / f"{name}.log"
 
+    @property
+    def audit_log(self) -> Path:
+        """The API server's audit log: an event a line, in JSON, of requests about KubeVirt."""
+        return self.log("kube-apiserver-audit")
+
     def answers(self, port: int, where: str) -> bool:
         """Ask a program over TLS whether it is well; all of them tell that to anybody."""
         context = ssl.create_default_context(cafile=self.authority.certificate)
@@ -170,6 +191,8 @@ class ControlPlane:
         serving = self.authority.issue("kube-apiserver", *self._hosts)
         proxy = self.authority.issue("front-proxy")
         tokens = self.authority.service_account_keys()
+        policy = self.folder / "audit-policy.json"
+        policy.write_text(json.dumps(AUDIT_POLICY), encoding="utf-8")
         command: list[str | Path] = [
             binary("kube-apiserver"),
             f"--bind-address={self.address}",
@@ -193,6 +216,7 @@ class ControlPlane:
             "--requestheader-extra-headers-prefix=X-Remote-Extra-",
             f"--proxy-client-cert-file={proxy.certificate}",
             f"--proxy-client-key-file={proxy.key}",
+            *(f"--audit-policy-file={policy}", f"--audit-log-path={self.audit_log}"),
         ]
         return Component(
             "kube-apiserver",
