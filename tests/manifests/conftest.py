@@ -16,6 +16,7 @@ from tests.manifests.rendering import objects_of, require
 from tests.testbed.bed.address import free_address
 from tests.testbed.bed.api import JSON_PATCH, Api, Object, path
 from tests.testbed.bed.control_plane import ControlPlane
+from tests.testbed.bed.guard import lead_service_to
 from tests.testbed.bed.recipe import binary
 
 WEBHOOKS = "admissionregistration.k8s.io/v1"
@@ -118,7 +119,7 @@ def token_of(api: Api, account: str, *audiences: str, namespace: str = "migratio
 
 def lead_here(plane: ControlPlane, api: Api) -> None:
     """Let the Service lead to this machine, and the API server trust the bed's authority there."""
-    lead_service_here(plane, api)
+    lead_service_to(plane.address, api)
     bundle = base64.b64encode(plane.authority.certificate.read_bytes()).decode()
     for where in CONFIGURATIONS:
         entries = api.get(where)["webhooks"]
@@ -130,19 +131,6 @@ def lead_here(plane: ControlPlane, api: Api) -> None:
             ],
             JSON_PATCH,
         )
-
-
-def lead_service_here(plane: ControlPlane, api: Api) -> None:
-    """Let the Service of the manifests lead to this machine."""
-    service = path("v1", "services", "migration-guard", "migration-guard")
-    api.delete(service)
-    api.create(
-        path("v1", "services", "migration-guard"),
-        {
-            "metadata": {"name": "migration-guard"},
-            "spec": {"type": "ExternalName", "externalName": plane.address},
-        },
-    )
 
 
 def _established(obj: Object) -> bool:

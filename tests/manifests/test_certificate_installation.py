@@ -1,7 +1,4 @@
-"""certs issue --install beside ``kubectl apply``, and over what it finds in the Secret.
-
-More of it, its rights among them: tests/cluster/test_certificate_installation.py.
-"""
+"""certs issue --install: beside ``kubectl apply``, over what the Secret holds, by whom."""
 
 from __future__ import annotations
 
@@ -14,17 +11,20 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 from cryptography import x509
 
 from tests.manifests.conftest import CONFIGURATIONS, Kubectl, installation
 from tests.manifests.rendering import MANIFESTS, Object
-from tests.testbed.bed.api import Api, path
+from tests.manifests.waiting import tries
+from tests.testbed.bed.api import JSON_PATCH, Api, path
 from tests.testbed.bed.control_plane import ControlPlane
 from webhook.cli.certificate_installation import SECRET
 from webhook.cli.commands.schema import output_schema
 from webhook.cli.main import main
 from webhook.serving.issuing import general_name, issue
 
+RBAC = "rbac.authorization.k8s.io/v1"
 SECRETS = path("v1", "secrets", "migration-guard")
 WHERE = f"{SECRETS}/{SECRET}"
 NAMES = ["migration-guard.migration-guard.svc", "migration-guard.migration-guard.svc.cluster.local"]
@@ -51,7 +51,7 @@ def nothing_issued(api: Api, kubeconfig: Path, kubectl: Kubectl) -> None:
             for number, entry in enumerate(entries)
             if "caBundle" in entry["clientConfig"]
         ]
-        api.patch(where, empty, "application/json-patch+json")
+        api.patch(where, empty, JSON_PATCH)
 
 
 @pytest.fixture
@@ -75,10 +75,10 @@ def issue_into(kubeconfig: Path, capsys: pytest.CaptureFixture[str]) -> Issue:
 def refused(kubeconfig: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
     """Run the command in vain; return what it says."""
 
-    def run(*words: str) -> str:
-        assert main(["certs", "issue", "--install", f"--kubeconfig={kubeconfig}", *words]) == 2
+    def run(*words: str, by: Path = kubeconfig) -> str:
+        assert main(["certs", "issue", "--install", f"--kubeconfig={by}", *words]) == 2
         printed = capsys.readouterr()
-        assert printed.out == ""
+        assert (printed.out, printed.err.count("\n")) == ("", 1)
         return printed.err
 
     return run
@@ -114,6 +114,111 @@ def issued_before(days: int, left: int, authority: str = "migration-guard CA") -
         authority_name=authority,
     )
     return {"tls.crt": made.certificate, "tls.key": made.key, "ca.crt": made.authority}
+
+
+def test_the_secret_and_every_ca_bundle_are_written_and_belong_together(
+    issue_into: Issue, api: Api, tmp_path: Path
+) -> None:
+    value = issue_into()
+    assert value["cluster"]["outcome"] == "created"
+    assert value["cluster"]["secret"] == f"migration-guard/{SECRET}"
+    assert bundles(api) == {value["caBundle"]}
+    assert api.get(WHERE)["type"] == "kubernetes.io/tls"
+    written = held(api)
+    assert set(written) == {"tls.crt", "tls.key", "ca.crt"}
+    for name, content in written.items():
+        (tmp_path / name).write_bytes(content)
+    assert main(["certs", "verify", str(tmp_path)]) == 0
+
+
+def test_a_second_call_keeps_what_is_good_and_fills_in_what_is_missing(
+    issue_into: Issue, api: Api
+) -> None:
+    first, before = issue_into(), held(api)
+    again = issue_into()["cluster"]
+    assert (again["outcome"], again["webhooks"]) == ("kept", 0)
+    removal = [{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]
+    api.patch(CONFIGURATIONS[1], removal, JSON_PATCH)
+    mended = issue_into()["cluster"]
+    assert (mended["outcome"], mended["webhooks"]) == ("kept", 1)
+    assert bundles(api) == {first["caBundle"]}
+    assert held(api) == before
+
+
+def test_a_renewal_lets_the_api_server_trust_the_ca_before_too(issue_into: Issue, api: Api) -> None:
+    issue_into()
+    first = held(api)
+    value = issue_into("--replace")
+    second = held(api)
+    assert value["cluster"]["outcome"] == "replaced"
+    assert second["tls.key"] != first["tls.key"]
+    assert second["ca.crt"].endswith(first["ca.crt"])
+    assert second["ca.crt"] != first["ca.crt"]
+    assert bundles(api) == {value["caBundle"]}
+    assert base64.b64decode(value["caBundle"]) == second["ca.crt"]
+
+
+def test_somebody_elses_certificate_is_kept_unless_replace_is_given(
+    issue_into: Issue, refused: Refused, api: Api
+) -> None:
+    other = issued_before(days=90, left=80, authority="somebody")
+    put(api, other)
+    # It has all names that are asked for by default, and will do as it is.
+    assert issue_into()["cluster"]["outcome"] == "kept"
+    said = refused("--name", "another.test")
+    assert "a certificate that 'CN=somebody' issued" in said
+    assert held(api) == other
+    assert issue_into("--replace")["cluster"]["outcome"] == "replaced"
+
+
+def test_what_cert_manager_keeps_is_left_to_it(refused: Refused, api: Api) -> None:
+    note = {"cert-manager.io/inject-ca-from": f"migration-guard/{SECRET}"}
+    api.patch(CONFIGURATIONS[1], {"metadata": {"annotations": note}})
+    assert "is kept by cert-manager" in refused()
+    assert (api.find(WHERE), bundles(api)) == (None, {""})
+    gone = dict.fromkeys(note)
+    api.patch(CONFIGURATIONS[1], {"metadata": {"annotations": gone}})
+
+
+def test_without_webhook_configurations_nothing_is_written(
+    refused: Refused, api: Api, kubectl: Kubectl
+) -> None:
+    api.delete(CONFIGURATIONS[0])
+    assert "install the manifests first" in refused()
+    assert api.find(WHERE) is None
+    kubectl("apply", "-k", MANIFESTS / "overlays" / "strict")
+    assert bundles(api) == {""}
+
+
+def test_whoever_is_a_stranger_is_told_in_one_line(refused: Refused, plane: ControlPlane) -> None:
+    stranger = plane.write_kubeconfig("stranger", {"token": "nobody"})
+    assert "401" in refused(by=stranger)
+
+
+def test_the_rights_in_the_documentation_are_enough_and_are_needed(
+    refused: Refused, plane: ControlPlane, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    renewer = plane.credentials("renewer")
+    assert "403" in refused(by=renewer)
+    page = (MANIFESTS.parent / "docs" / "installation.md").read_text(encoding="utf-8")
+    section = page.partition("## Rights to install a certificate")[2]
+    roles = list(yaml.safe_load_all(section.partition("```yaml")[2].partition("```")[0]))
+    assert {role["kind"] for role in roles} == {"ClusterRole", "Role"}
+    for role in roles:
+        name, namespace = role["metadata"]["name"], role["metadata"].get("namespace", "")
+        kind = role["kind"].lower()
+        api.create(path(RBAC, f"{kind}s", namespace), role)
+        group = {"apiGroup": "rbac.authorization.k8s.io"}
+        binding: Object = {
+            "metadata": {"name": name},
+            "roleRef": {**group, "kind": role["kind"], "name": name},
+            "subjects": [{**group, "kind": "User", "name": "renewer"}],
+        }
+        api.create(path(RBAC, f"{kind}bindings", namespace), binding)
+    argv = ["certs", "issue", "--install", f"--kubeconfig={renewer}"]
+    assert any(main(argv) == 0 for _ in tries())
+    assert main([*argv, "--replace"]) == 0
+    assert "PRIVATE KEY" not in capsys.readouterr().out
 
 
 def test_applying_the_manifests_again_keeps_the_ca(

@@ -17,11 +17,12 @@ import pytest
 
 from tests import captured_cluster
 from tests.audit.postgres import Postgres
-from tests.manifests.conftest import Kubectl, installation, lead_service_here, token_of
+from tests.manifests.conftest import Kubectl, installation, token_of
 from tests.manifests.rendering import MANIFESTS, Object, container, overlay, the, workload
 from tests.manifests.waiting import tries
 from tests.testbed.bed.api import Api, ApiError, path
 from tests.testbed.bed.control_plane import ControlPlane
+from tests.testbed.bed.guard import lead_service_to
 from webhook.cli.audit_options import DATABASE_VARIABLE
 from webhook.cli.certificate_installation import SECRET
 from webhook.cli.main import main
@@ -41,7 +42,7 @@ def installed(plane: ControlPlane, api: Api, kubectl: Kubectl) -> Iterator[None]
     with installation(plane, kubectl, MANIFESTS / "overlays" / OVERLAY):
         argv = ["certs", "issue", "--install", f"--kubeconfig={plane.kubeconfig}"]
         assert main(argv) == 0
-        lead_service_here(plane, api)
+        lead_service_to(plane.address, api)
         yield
 
 

@@ -6,6 +6,7 @@ import http.client
 import json
 import ssl
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,10 @@ class ControlPlane:
     Args:
         folder: Where state, logs and credentials are kept.
         address: The loopback address at which all of them listen.
+        options: More options of the API server.
     """
 
-    def __init__(self, folder: Path, address: str) -> None:
+    def __init__(self, folder: Path, address: str, options: Sequence[str] = ()) -> None:
         self.folder = folder
         self.address = address
         self.server = f"https://{address}:{APISERVER_PORT}"
@@ -71,7 +73,7 @@ class ControlPlane:
         self._hosts = (address, "localhost", "10.0.0.1", "kubernetes.default.svc")
         self.kubeconfig = self.credentials("admin", organization="system:masters")
         self.etcd = self._etcd()
-        self.apiserver = self._apiserver()
+        self.apiserver = self._apiserver(options)
         self.scheduler = self._scheduler()
         self.controller_manager = self._controller_manager()
 
@@ -187,7 +189,7 @@ class ControlPlane:
         ]
         return Component("etcd", command, self.log("etcd"))
 
-    def _apiserver(self) -> Component:
+    def _apiserver(self, options: Sequence[str]) -> Component:
         serving = self.authority.issue("kube-apiserver", *self._hosts)
         proxy = self.authority.issue("front-proxy")
         tokens = self.authority.service_account_keys()
@@ -217,6 +219,7 @@ class ControlPlane:
             f"--proxy-client-cert-file={proxy.certificate}",
             f"--proxy-client-key-file={proxy.key}",
             *(f"--audit-policy-file={policy}", f"--audit-log-path={self.audit_log}"),
+            *options,
         ]
         return Component(
             "kube-apiserver",

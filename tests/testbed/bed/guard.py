@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from tests.testbed.bed.address import free_address
-from tests.testbed.bed.api import Object, path
+from tests.testbed.bed.api import Api, Object, path
 from tests.testbed.bed.forwarder import Forwarder
 from tests.testbed.bed.recipe import CHECKOUT
 from tests.testbed.bed.replica import Replica
@@ -78,7 +78,7 @@ class Guard:
         """Apply the manifests, issue the certificate, start the servers, wait until asked."""
         done = self.bed.kubectl("apply", "-k", self._overlay)
         assert done.returncode == 0, done.stderr
-        self._lead_service_here()
+        lead_service_to(self.bed.address, self.bed.api)
         self._write("tls", self._issue_certificate())
         self._write("config", self._config_map()["data"])
         self._write("audit-database", {"url": self._database})
@@ -208,12 +208,6 @@ class Guard:
         assert rendered.returncode == 0, rendered.stderr
         return [obj for obj in yaml.safe_load_all(rendered.stdout) if obj]
 
-    def _lead_service_here(self) -> None:
-        services = path("v1", "services", NAMESPACE)
-        self.bed.api.delete(f"{services}/{NAME}")
-        spec = {"type": "ExternalName", "externalName": self.bed.address}
-        self.bed.api.create(services, {"metadata": {"name": NAME}, "spec": spec})
-
     def _issue_certificate(self) -> dict[str, str]:
         issued = subprocess.run(
             [
@@ -270,6 +264,14 @@ class Guard:
             _WITHIN,
             "the API server asks the guard",
         )
+
+
+def lead_service_to(address: str, api: Api) -> None:
+    """Let the Service of the manifests lead to an address instead of pods."""
+    services = path("v1", "services", NAMESPACE)
+    api.delete(f"{services}/{NAME}")
+    spec = {"type": "ExternalName", "externalName": address}
+    api.create(services, {"metadata": {"name": NAME}, "spec": spec})
 
 
 def _annotations(obj: Object) -> dict[str, str]:
