@@ -92,11 +92,20 @@ def _review(vmi: VirtualMachineInstance) -> bytes:
     return json.dumps(review).encode()
 
 
+def _unasked(snapshot: Snapshot) -> Snapshot:
+    """Return the same facts, of which no VM was asked about; the pods are in order already."""
+    facts = replace(snapshot)
+    object.__setattr__(facts, "neighbours", snapshot.neighbours)
+    return facts
+
+
 def _model(snapshot: Snapshot, vmi: VirtualMachineInstance) -> Callable[[], object]:
+    facts = _unasked(snapshot)
+
     def decide() -> object:
-        demanded = snapshot.requirements(vmi)
-        under = snapshot.conditions(demanded, PASSING_TAINTS, None)
-        found = assess(demanded, snapshot.nodes, under)
+        demanded = facts.requirements(vmi)
+        under = facts.conditions(demanded, PASSING_TAINTS, None)
+        found = assess(demanded, facts.nodes, under)
         return found.possible, found.fits_somewhere
 
     return decide
@@ -110,19 +119,26 @@ def _answer(snapshot: Snapshot, vmi: VirtualMachineInstance) -> Callable[[], obj
     def new_id() -> str:
         return f"0190a5b2-0000-7000-8000-{next(numbers):012x}"
 
-    answerer = Answerer(lambda: snapshot, lambda: configuration, lambda: moment, new_id)
-    assert b'"uid":"8f7acb8c' in answerer.answer(VALIDATE, body).body.replace(b": ", b":")
-    return lambda: answerer.answer(VALIDATE, body)
+    def answerer() -> Answerer:
+        facts = _unasked(snapshot)
+        return Answerer(lambda: facts, lambda: configuration, lambda: moment, new_id)
+
+    assert b'"uid":"8f7acb8c' in answerer().answer(VALIDATE, body).body.replace(b": ", b":")
+    asked = answerer()
+    return lambda: asked.answer(VALIDATE, body)
 
 
 def _seconds(ask: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     ask()
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def _first(snapshot: Snapshot, asks: list[Callable[[], object]]) -> float:
-    """Return the median time of a decision when nothing is remembered of earlier ones."""
+    """Return the median time of a decision when nothing is remembered of earlier ones.
+
+    Each asks facts of its own, which share their nodes.
+    """
     times = []
     for ask in asks:
         snapshot.nodes.memory.clear()
@@ -229,7 +245,7 @@ def compare_sizes() -> None:
     """Print what a decision costs at each number of nodes."""
     snapshots = {nodes: cluster(nodes, max(nodes * VMS_A_NODE, 100)) for nodes in SIZES}
     columns = "".join(f"{f'{n:,} nodes':>14}" for n in SIZES)
-    print(f"  {'microseconds, median':<62}{columns}{'growth':>9}")
+    print(f"  {'microseconds of processor time, median':<62}{columns}{'growth':>9}")
     worst = 0.0
     for what, make in (("requirements and assessment", _model), ("a review answered", _answer)):
         for name in ("host-model", "named model"):
