@@ -1,4 +1,4 @@
-"""Reviews while the watches of a real API server are busy: 1,000 nodes, 2,000 VMs."""
+"""Reviews beside a busy cluster: 1,000 nodes that kwok plays, 2,000 VMs."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from sample import cluster_objects
 
 # The API server is that of the test bed.
 sys.path.append(str(Path(__file__).parents[1]))
-from tests.live.conftest import KINDS, ApiServer
+from tests.live.conftest import KINDS, define, definition
 from tests.testbed.bed import recipe
+from tests.testbed.bed.testbed import TestBed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,9 +96,15 @@ def fill(cluster: Cluster, nodes: int, vms: int) -> None:
         pod["metadata"]["labels"]["kubevirt.io/created-by"] = uid
         cluster.create(pod)
 
+    def join(index: int) -> None:
+        node = cluster_objects.node(index)
+        # Those are kwok's to write, now and at each heartbeat.
+        del node["status"]["conditions"]
+        cluster.create(node)
+
     with ThreadPoolExecutor(WRITERS) as writers:
         list(writers.map(cluster.create, cluster_objects.namespaces()))
-        list(writers.map(cluster.create, map(cluster_objects.node, range(nodes))))
+        list(writers.map(join, range(nodes)))
         list(writers.map(place, range(vms)))
 
 
@@ -222,20 +229,19 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 @contextmanager
-def api_server() -> Iterator[Path]:
-    """Start etcd and kube-apiserver alone; yield the administrator's kubeconfig."""
+def played_cluster() -> Iterator[Path]:
+    """Start Kubernetes, and kwok for nodes and pods; yield the administrator's kubeconfig."""
     with tempfile.TemporaryDirectory(prefix="migration-guard-live-") as folder:
-        server = ApiServer(Path(folder, "server"))
-        # No controllers are there that would make accounts, or take taints off.
-        plugins = "ServiceAccount,TaintNodesByCondition"
-        server.plane.apiserver.command.append(f"--disable-admission-plugins={plugins}")
+        bed = TestBed(Path(folder, "bed"), with_kubevirt=False)
+        # A namespace gets its service account a moment later, and no pod here uses it.
+        bed.plane.apiserver.command.append("--disable-admission-plugins=ServiceAccount")
         try:
-            server.start()
+            bed.start()
             for plural, kind in KINDS.items():
-                server.define(plural, kind)
-            yield server.kubeconfig
+                define(bed.api, definition(plural, kind))
+            yield bed.kubeconfig
         finally:
-            server.stop()
+            bed.stop()
 
 
 def main() -> None:
@@ -243,14 +249,14 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=1_000)
     parser.add_argument("--vms", type=int, default=2_000)
     args = parser.parse_args()
-    if any(program.name in ("etcd", "kube-apiserver") for program in recipe.stale()):
-        print("  left out: the API server is not built; run: make testbed")
+    if missing := recipe.stale():
+        print(f"  left out: not built: {', '.join(p.name for p in missing)}; run: make testbed")
         return
-    with api_server() as kubeconfig:
+    with played_cluster() as kubeconfig:
         cluster = Cluster(kubeconfig)
         began = time.monotonic()
         fill(cluster, args.nodes, args.vms)
-        print(f"  API server filled in {time.monotonic() - began:.0f} s")
+        print(f"  filled in {time.monotonic() - began:.0f} s", flush=True)
         for settings, words in SETTINGS:
             print(f"  {words}:")
             serve(args, cluster, kubeconfig, settings)

@@ -19,10 +19,11 @@ from tests.testbed.bed.guard import Guard
 from tests.testbed.bed.load import SteadyLoad, movable_and_stuck, summary
 from tests.testbed.bed.measures import (
     REQUESTS,
+    WEBHOOKS,
     Durations,
     cpu_seconds,
+    durations,
     total,
-    webhook_durations,
 )
 from tests.testbed.bed.pool import Pool
 from tests.testbed.bed.testbed import TestBed
@@ -61,7 +62,7 @@ class Observer:
             reviews - total(said, REVIEWS, code="200"),
             total(told, REQUESTS),
             {part.name: cpu_seconds(part.pid) for part in self._bed.components if part.running},
-            webhook_durations(told),
+            durations(told, WEBHOOKS, by="name"),
         )
 
 

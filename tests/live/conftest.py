@@ -13,6 +13,7 @@ from tests.live.following import Followed
 from tests.testbed.bed import recipe
 from tests.testbed.bed.address import APISERVER_PORT, free_address
 from tests.testbed.bed.api import Api, path
+from tests.testbed.bed.conditions import has_condition
 from tests.testbed.bed.control_plane import ControlPlane
 from tests.testbed.bed.forwarder import Forwarder
 
@@ -51,6 +52,18 @@ def definition(plural: str, kind: str, group: str = "kubevirt.io", version: str 
     }
 
 
+def define(api: Api, made: Any) -> None:
+    """Install a definition, and wait until its kind is served."""
+    api.create(path(DEFINITIONS, "customresourcedefinitions"), made)
+    api.wait_for(
+        path(DEFINITIONS, "customresourcedefinitions"),
+        lambda obj: has_condition(obj, "Established"),
+        60,
+        f"{made['spec']['names']['plural']} is established",
+        fieldSelector=f"metadata.name={made['metadata']['name']}",
+    )
+
+
 class ApiServer:
     """etcd and kube-apiserver."""
 
@@ -77,18 +90,7 @@ class ApiServer:
 
     def define(self, plural: str, kind: str, **more: str) -> None:
         """Install a definition, and wait until its kind is served."""
-        made = definition(plural, kind, **more)
-        self.api.create(path(DEFINITIONS, "customresourcedefinitions"), made)
-        self.api.wait_for(
-            path(DEFINITIONS, "customresourcedefinitions"),
-            lambda obj: any(
-                c["type"] == "Established" and c["status"] == "True"
-                for c in obj.get("status", {}).get("conditions") or ()
-            ),
-            60,
-            f"{plural} is established",
-            fieldSelector=f"metadata.name={made['metadata']['name']}",
-        )
+        define(self.api, definition(plural, kind, **more))
 
     def add(self, obj: Any) -> Any:
         """Create an object."""

@@ -113,30 +113,34 @@ class Evacuation:
             heartbeat: Least and most seconds between two heartbeats of a node.
         """
         source, target = self.pool.nodes
-        drain = threading.Thread(target=self._drain, args=(source,), daemon=True)
+        draining = threading.Thread(
+            target=drain, args=(self.pool, source, DRAIN_SECONDS), daemon=True
+        )
         began = time.monotonic()
         left: dict[str, float] = {}
         with Heartbeats(self.pool, heartbeat):
-            drain.start()
+            draining.start()
             while len(left) < len(self.movable) and time.monotonic() - began < seconds:
                 for vmi in self.pool.api.items(self.pool.at(KUBEVIRT, "virtualmachineinstances")):
                     if vmi["status"].get("nodeName") == target:
                         left.setdefault(vmi["metadata"]["name"], time.monotonic() - began)
                 time.sleep(0.5)
         watched = time.monotonic() - began
-        drain.join()
+        draining.join()
         return Departure(watched, left)
-
-    def _drain(self, node: str) -> None:
-        self.pool.bed.kubectl(
-            *("drain", node, "--delete-emptydir-data", "--force", "--ignore-daemonsets"),
-            *("--pod-selector", "kubevirt.io=virt-launcher", f"--timeout={DRAIN_SECONDS}s"),
-        )
 
     def attempts(self) -> int:
         """Return how many migrations the cluster has of these VMs, ended ones included."""
         where = self.pool.at(KUBEVIRT, "virtualmachineinstancemigrations")
         return len(self.pool.api.items(where))
+
+
+def drain(pool: Pool, node: str, seconds: float) -> None:
+    """Ask the VMs of a node to leave it, as ``kubectl drain`` does, for so many seconds."""
+    pool.bed.kubectl(
+        *("drain", node, "--delete-emptydir-data", "--force", "--ignore-daemonsets"),
+        *("--pod-selector", "kubevirt.io=virt-launcher", f"--timeout={max(1, round(seconds))}s"),
+    )
 
 
 def allow_parallel(pool: Pool, evacuations: int) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.testbed.bed.guard import SETTLED_AFTER
 from tests.testbed.bed.kubevirt import CR
 from tests.testbed.bed.pool import KUBEVIRT, POOL, Pool, vm_manifest
+from tests.testbed.evacuations import DRAIN_SECONDS, HEARTBEAT, Heartbeats, drain
 
 PER_NODE = 5
 NEW_IMAGE = "registry.test/virt-launcher:storm"
@@ -58,18 +60,19 @@ class Storm:
         """Let both controllers try, at least as long as the block lasts.
 
         Args:
-            seconds: How long ``kubectl drain`` repeats its evictions, the most time of the block.
+            seconds: How long ``kubectl drain`` repeats its evictions.
         """
-        drains = [
+        drained = [
             threading.Thread(target=self._drain, args=(node, seconds), daemon=True)
             for node in self._drained
         ]
-        for drain in drains:
-            drain.start()
+        for one in drained:
+            one.start()
         self._update_by(["LiveMigrate"])
-        yield
-        for drain in drains:
-            drain.join()
+        with Heartbeats(self.pool, HEARTBEAT):
+            yield
+        for one in drained:
+            one.join()
 
     def _start(self, names: list[str]) -> list[str]:
         """Start VMs, five on a node, one node after another; return the nodes."""
@@ -102,7 +105,6 @@ class Storm:
         self.pool.api.patch(CR, {"spec": {"workloadUpdateStrategy": strategy}})
 
     def _drain(self, node: str, seconds: float) -> None:
-        self.pool.bed.kubectl(
-            *("drain", node, "--delete-emptydir-data", "--force", "--ignore-daemonsets"),
-            *("--pod-selector", "kubevirt.io=virt-launcher", f"--timeout={seconds:.0f}s"),
-        )
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            drain(self.pool, node, min(left, DRAIN_SECONDS))

@@ -71,7 +71,7 @@ def test_honest_reviews_are_answered_rightly_beside_a_storm_and_its_retries_are_
         assert events(pool, name, "MigrationWarned") == 1
     metrics = guard.replicas[0].ask("/metrics")[1]
     answered = total(metrics, "migration_guard_reviews_total")
-    assert total(metrics, "migration_guard_reviews_total", code="200") == answered
+    assert total(metrics, "migration_guard_reviews_total", code="200") == answered > 0
 
 
 def test_vms_that_can_move_leave_a_drained_node_past_those_that_cannot(

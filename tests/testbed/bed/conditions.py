@@ -13,7 +13,8 @@ def settled(node: Object) -> bool:
 
 def has_condition(obj: Object, kind: str) -> bool:
     """Tell whether a condition is true."""
-    conditions = obj.get("status", {}).get("conditions", ())
+    # A definition that was just made says null.
+    conditions = obj.get("status", {}).get("conditions") or ()
     return any(c["type"] == kind and c["status"] == "True" for c in conditions)
 
 

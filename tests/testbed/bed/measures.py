@@ -47,24 +47,26 @@ class Durations:
         return next(reached, math.inf)
 
 
-def webhook_durations(metrics: str) -> dict[str, Durations]:
-    """Return how long the API server waited for each webhook, by the webhook's name.
+def durations(metrics: str, family: str, by: str) -> dict[str, Durations]:
+    """Read a histogram of durations, one for each value of a label.
 
     Args:
-        metrics: The text of its ``/metrics``.
+        metrics: The text of a program's ``/metrics``.
+        family: The histogram's name.
+        by: The label; series that differ in others only are added up.
     """
     counts: dict[str, float] = defaultdict(float)
     totals: dict[str, float] = defaultdict(float)
     buckets: dict[str, dict[float, float]] = defaultdict(lambda: defaultdict(float))
-    for name, labels, value in samples(metrics, WEBHOOKS):
-        webhook = labels["name"]
+    for name, labels, value in samples(metrics, family):
+        key = labels[by]
         if name.endswith("_bucket"):
-            buckets[webhook][float(labels["le"])] += value
+            buckets[key][float(labels["le"])] += value
         elif name.endswith("_count"):
-            counts[webhook] += value
+            counts[key] += value
         elif name.endswith("_sum"):
-            totals[webhook] += value
-    return {name: Durations(counts[name], totals[name], dict(buckets[name])) for name in counts}
+            totals[key] += value
+    return {key: Durations(counts[key], totals[key], dict(buckets[key])) for key in counts}
 
 
 def total(metrics: str, name: str, **labels: str) -> float:
