@@ -8,7 +8,6 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -116,21 +115,22 @@ def stop(process: subprocess.Popen[Any]) -> None:
         process.wait()
 
 
-def start_guard(folder: Path, core: int) -> Server:
-    """Start the guard as an administrator does, its log going into a file."""
-    ports = folder / "ports.json"
-    words = [sys.executable, "-m", "webhook.cli", "serve", "--bind", "127.0.0.1"]
+def start_guard(folder: Path, core: int, name: str = "guard", checkout: Path = CHECKOUT) -> Server:
+    """Start the guard of a checkout as an administrator does, its log going into a file."""
+    ports, log_file = folder / f"{name}-ports.json", folder / f"{name}.log"
+    python = checkout / ".venv" / "bin" / "python"
+    words = [str(python), "-m", "webhook.cli", "serve", "--bind", "127.0.0.1"]
     words += ["--port", "0", "--ops-port", "0", "--ports-file", str(ports)]
     words += ["--certs-dir", str(folder), "--inventory", str(folder / "inventory.json")]
-    with (folder / "guard.log").open("wb") as log:
-        process = start(core, words, cwd=CHECKOUT, stderr=log)
+    with log_file.open("wb") as log:
+        process = start(core, words, cwd=checkout, stderr=log)
     end = time.monotonic() + START_SECONDS
-    while b"reviews on" not in (folder / "guard.log").read_bytes():
+    while b"reviews on" not in log_file.read_bytes():
         if process.poll() is not None or time.monotonic() > end:
             stop(process)
-            raise SystemExit(f"the guard did not start: {(folder / 'guard.log').read_text()}")
+            raise SystemExit(f"the guard did not start: {log_file.read_text()}")
         time.sleep(0.05)
-    return Server("guard", process, json.loads(ports.read_bytes())["port"])
+    return Server(name, process, json.loads(ports.read_bytes())["port"])
 
 
 def start_go(folder: Path, core: int) -> Server:
@@ -141,7 +141,13 @@ def start_go(folder: Path, core: int) -> Server:
         core, words, stdout=subprocess.PIPE, text=True, env={**os.environ, "GOMAXPROCS": "1"}
     )
     assert process.stdout is not None
-    return Server("Go", process, int(process.stdout.readline()))
+    version = subprocess.run(
+        ["go", "version"],  # noqa: S607 - Go of the PATH
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return Server(version.stdout.split()[2], process, int(process.stdout.readline()))
 
 
 def load(
@@ -184,14 +190,14 @@ def _ratio(ours: list[float], theirs: list[float]) -> str:
     return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
 
 
-def report(job: Job, connections: int, guard: Figures, go: Figures) -> None:
+def report(job: Job, connections: int, guard: Figures, other: Figures) -> None:
     """Print one line: medians of both, and the ratios of rounds that ran side by side."""
     at = statistics.median
     print(
         f"  {job.name:<10}{connections:>5}"
-        f"{at(guard.rate):>8,.0f} /{at(go.rate):>7,.0f}  {_ratio(guard.rate, go.rate):<18}"
-        f"{at(guard.p50):>6.2f} /{at(go.p50):>6.2f} {at(guard.p99):>7.2f} /{at(go.p99):>6.2f}"
-        f"{at(guard.cpu):>7,.0f} /{at(go.cpu):>5,.0f}  {_ratio(go.cpu, guard.cpu)}",
+        f"{at(guard.rate):>8,.0f} /{at(other.rate):>7,.0f}  {_ratio(guard.rate, other.rate):<18}"
+        f"{at(guard.p50):>6.2f} /{at(other.p50):>6.2f} {at(guard.p99):>7.2f} /{at(other.p99):>6.2f}"
+        f"{at(guard.cpu):>7,.0f} /{at(other.cpu):>5,.0f}  {_ratio(other.cpu, guard.cpu)}",
         flush=True,
     )
 
@@ -208,6 +214,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1.5, help="of one run (1.5)")
     parser.add_argument("--rounds", type=int, default=5, help="of all runs (5)")
+    parser.add_argument(
+        "--beside", type=Path, help="another checkout of the guard, with its .venv; instead of Go"
+    )
     options = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     if shutil.which("go") is None or len(cores) < 2:
@@ -222,28 +231,23 @@ def main() -> None:
             (folder / job.path.strip("/")).write_bytes(b"\n".join(job.bodies))
         guard = start_guard(folder, cores[0])
         ends.callback(stop, guard.process)
-        go = start_go(folder, cores[0])
-        ends.callback(stop, go.process)
-        compare((guard, go), cores[1], folder, options.seconds, options.rounds)
+        if options.beside is None:
+            other = start_go(folder, cores[0])
+        else:
+            other = start_guard(folder, cores[0], "other", options.beside.resolve())
+        ends.callback(stop, other.process)
+        compare((guard, other), cores[1], folder, options.seconds, options.rounds)
 
 
 def compare(
     servers: tuple[Server, Server], core: int, folder: Path, seconds: float, rounds: int
 ) -> None:
     """Measure both servers in turns, and print what was found."""
-    guard, go = servers
-    version = subprocess.run(
-        ["go", "version"],  # noqa: S607 - Go of the PATH
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    print(
-        f"  guard / {version.stdout.split()[2]}, each on one core, the client on another; TLS 1.3"
-    )
+    other = servers[1]
+    print(f"  guard / {other.name}, each on one core, the client on another; TLS 1.3")
     print(
         "  job       conns   requests a second, ratio          "
-        "p50 ms          p99 ms          CPU us, ratio (Go/guard)"
+        f"p50 ms          p99 ms          CPU us, ratio ({other.name}/guard)"
     )
     for job in jobs():
         for server in servers:
@@ -264,8 +268,10 @@ def compare(
         for connections in CONNECTIONS:
             ours, theirs = (found[job.name, connections, s.name] for s in servers)
             report(job, connections, ours, theirs)
-        print(f"  {job.name}: target {job.target} times Go")
-    print(f"  memory afterwards: guard {guard.memory():.0f} MiB, Go {go.memory():.0f} MiB")
+        if other.name != "other":
+            print(f"  {job.name}: target {job.target} times Go")
+    used = ", ".join(f"{one.name} {one.memory():.0f} MiB" for one in servers)
+    print(f"  memory afterwards: {used}")
 
 
 if __name__ == "__main__":
