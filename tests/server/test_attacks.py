@@ -161,9 +161,11 @@ def test_a_lone_client_is_served_when_a_crowd_of_addresses_has_used_up_all_room(
     with closing(Crowd()) as crowd, honest_client(server) as findings:
         for _ in range(20):
             for address in ("127.0.0.2", "127.0.0.3", "127.0.0.4"):
-                connection = secure(server, address)
-                connection.sendall(REVIEW)
-                crowd.hold(connection)
+                # Some are ended in their handshake already, for one of the lone client.
+                with suppress(ConnectionError, ssl.SSLError):
+                    connection = secure(server, address)
+                    connection.sendall(REVIEW)
+                    crowd.hold(connection)
         threading.Event().wait(1)
     assert closed(server, "shed-total") > 0
     assert_unharmed(findings)

@@ -6,7 +6,6 @@ the same.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import json
@@ -25,9 +24,8 @@ from tests.server.mutations import CAPTURED, bodies
 from webhook.cli.commands.serve import build
 from webhook.cli.loading import FactsPlace
 from webhook.review.answer import MUTATE, VALIDATE
-from webhook.serving.asgi import AdmissionApplication
 from webhook.serving.key_pair import KeyPair
-from webhook.serving.protocol import BEGAN
+from webhook.serving.reviewing import Reviews
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "0"))
 """How many reviews ``make fuzz`` tries; 0 in the tests."""
@@ -50,7 +48,7 @@ def no_certificate() -> KeyPair:
 
 
 class Guard:
-    """The whole guard but for the network: the ASGI application, decision, metrics and log."""
+    """The whole guard but for HTTP: decision, metrics and log."""
 
     def __init__(self, folder: Any) -> None:
         inventory = folder / "inventory.json"
@@ -67,28 +65,11 @@ class Guard:
         self.log = io.StringIO()
         with redirect_stderr(self.log):
             self.parts = build(None, FactsPlace((inventory,)), no_certificate)
-        self.application = AdmissionApplication(self.parts.answer, self.parts.metrics, 1)
-        self.runner = asyncio.Runner()
+        self.reviews = Reviews(self.parts.answer, self.parts.metrics, 1)
 
     def ask(self, path: str, body: bytes) -> tuple[int, bytes]:
-        sent: list[Any] = []
-
-        async def receive() -> Any:
-            return {"type": "http.request", "body": body}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
-        headers.append((b"content-length", b"%d" % len(body)))
-        scope: dict[str, Any] = {"type": "http", "path": path, "method": "POST", "headers": headers}
-        scope |= {
-            "http_version": "1.1",
-            "query_string": b"timeout=10s",
-            "state": {BEGAN: time.perf_counter()},
-        }
-        self.runner.run(self.application(scope, receive, send))
-        return sent[0]["status"], b"".join(part.get("body", b"") for part in sent[1:])
+        reply, _, _ = self.reviews.review(path, body, time.perf_counter() + 10)
+        return reply.status, reply.body
 
     def said(self) -> str:
         text = self.log.getvalue()
@@ -99,9 +80,7 @@ class Guard:
 
 @pytest.fixture(scope="module")
 def guard(tmp_path_factory):
-    made = Guard(tmp_path_factory.mktemp("fuzz"))
-    yield made
-    made.runner.close()
+    return Guard(tmp_path_factory.mktemp("fuzz"))
 
 
 def is_an_answer(path: str, body: bytes, status: int, answered: bytes) -> None:

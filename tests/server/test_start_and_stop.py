@@ -51,7 +51,7 @@ def test_idle_connections_do_not_hold_the_end(start_server):
         assert ask(connection, "/validate").status == 200
     silent = socket.create_connection(("127.0.0.1", server.ops_port), SECONDS)
 
-    # uvicorn would complain, and gunicorn kill, had either run into its time limit.
+    # gunicorn would kill, and complain, had it run into its time limit.
     assert server.stop() == ""
     assert server.process.returncode == 0
     silent.close()

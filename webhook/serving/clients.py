@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-REFUSAL = "client_refusal"
-"""The line for a client that is not allowed, in the ``state`` of its ASGI scopes."""
-
 PeerCertificate = Mapping[str, Any] | None
 """As ``ssl.SSLObject.getpeercert`` returns it: None or empty where the peer showed none."""
 

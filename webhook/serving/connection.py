@@ -6,7 +6,7 @@ import enum
 import fcntl
 import struct
 import termios
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -49,6 +49,16 @@ class Stage(enum.Enum):
     """Nothing: the server has broken it off."""
 
 
+class Conversation(Protocol):
+    """HTTP on a connection."""
+
+    def shutdown(self) -> None:
+        """Close the connection if it is idle, else after its response."""
+
+    def give_up(self) -> None:
+        """Answer at once what can be answered, and close the connection."""
+
+
 class Peer:
     """All connections from one address.
 
@@ -74,17 +84,28 @@ class Connection:
         peer: Where it comes from.
         socket: Given to the event loop when the handshake begins; until then to be closed here.
         transport: What carries requests, once the handshake is done.
+        conversation: What is said on it, likewise.
         deadline: When its stage has lasted too long, in seconds on the loop's clock.
         ending: Why the server ended it; None as long as it did not.
         unfinished: Bytes of the request that is not complete.
     """
 
-    __slots__ = ("deadline", "ending", "peer", "socket", "stage", "transport", "unfinished")
+    __slots__ = (
+        "conversation",
+        "deadline",
+        "ending",
+        "peer",
+        "socket",
+        "stage",
+        "transport",
+        "unfinished",
+    )
 
     def __init__(self, peer: Peer, accepted: socket.socket, deadline: float) -> None:
         self.peer = peer
         self.socket = accepted
         self.transport: asyncio.Transport | None = None
+        self.conversation: Conversation | None = None
         self.stage = Stage.ACCEPTED
         self.deadline = deadline
         self.ending: Ending | None = None

@@ -8,14 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from uvicorn.server import ServerState
-
 from webhook.serving.connection import Connection, Ending, Peer, Stage
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from webhook.serving.clients import PeerCertificate
+    from webhook.serving.connection import Conversation
 
 STALLED_HANDSHAKE_SECONDS = 0.5
 """An honest handshake takes two round trips; one that has taken so long is the first to go. One
@@ -69,14 +69,16 @@ class ConnectionLimits:
         most_per_peer: Of them, from one address.
         stall_seconds: For how long a peer may owe the handshake, a whole request, or the reading
             of an answer.
+        idle_seconds: For how long it may wait before its next request.
     """
 
     most: int
     most_per_peer: int
     stall_seconds: float
+    idle_seconds: float
 
 
-class Connections(ServerState):
+class Connections:
     """The connections of a server: counted, and ended when they stall or are too many.
 
     Args:
@@ -94,7 +96,6 @@ class Connections(ServerState):
         count_closed: Callable[[Ending], None],
         refusal: Callable[[PeerCertificate], str | None],
     ) -> None:
-        super().__init__()
         self.refusal = refusal
         self.limits = limits
         self.stopping = False
@@ -196,6 +197,29 @@ class Connections(ServerState):
             self._established += 1
         if stage in _STALLS:
             connection.deadline = self._clock() + self.limits.stall_seconds
+        elif stage is Stage.IDLE:
+            connection.deadline = self._clock() + self.limits.idle_seconds
+
+    def opened(
+        self, connection: Connection, transport: asyncio.Transport, conversation: Conversation
+    ) -> None:
+        """Note that the handshake is done."""
+        connection.transport = transport
+        connection.conversation = conversation
+        if connection.stage is Stage.ENDED:
+            # What the peer needed for it had come before the end.
+            transport.abort()
+        self.move(connection, Stage.FIRST_REQUEST)
+
+    def conversations(self) -> list[Conversation]:
+        """Return the conversations on the connections whose handshake is done."""
+        return [
+            connection.conversation
+            for peer in self._peers.values()
+            for stage in Stage
+            for connection in peer.stages[stage]
+            if connection.conversation is not None
+        ]
 
     def hold(self, connection: Connection, size: int) -> None:
         """Note that more of a request has come, and that it is not complete.
@@ -247,6 +271,13 @@ class Connections(ServerState):
                     if due.deadline > now:
                         break
                     self.end(due, ending)
+            for idle in peer.stages[Stage.IDLE]:
+                if idle.deadline > now:
+                    break
+                if idle.transport is not None:
+                    # In good order. It is idle until its peer has closed it too.
+                    idle.ending = idle.ending or Ending.IDLE
+                    idle.transport.close()
         for connection, deadline in list(self._unread.items()):
             if not connection.unread:
                 del self._unread[connection]
@@ -285,6 +316,8 @@ class Connections(ServerState):
         """Forget a connection that is closed; ``how`` counts unless the server ended it."""
         if connection.stage is not Stage.ENDED:
             self._leave(connection)
+        # It refers to the connection.
+        connection.conversation = None
         self._count_closed(connection.ending or how)
 
     def _leave(self, connection: Connection) -> None:

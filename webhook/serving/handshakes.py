@@ -48,7 +48,7 @@ class Acceptor:
         listener: socket.socket,
         context: ssl.SSLContext,
         connections: Connections,
-        protocol: Callable[[Connection], asyncio.Protocol],
+        protocol: Callable[[Connection], asyncio.BaseProtocol],
     ) -> None:
         self._listener = listener
         self._context = context
@@ -67,13 +67,14 @@ class Acceptor:
             self._loop.add_reader(self._listener.fileno(), self._accept)
 
     def stop(self) -> None:
-        """Accept what has connected so far, and no more."""
+        """Accept what has connected so far, and have the system refuse whoever comes later."""
         self._stopped = True
         self._loop.remove_reader(self._listener.fileno())
         for _ in range(BACKLOG // _ACCEPTED_AT_ONCE):
             # More may come all the while.
             if not self._accept():
                 break
+        self._listener.close()
 
     def _accept(self) -> bool:
         """Accept some connections; return whether there may be more."""

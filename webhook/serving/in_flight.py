@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -18,21 +16,8 @@ class Shed(StrEnum):
     BODY_SLOW = "body-slow"
 
 
-@dataclass(slots=True, eq=False)
-class Request:
-    """One request, from its head to its answer.
-
-    Attributes:
-        patience: For how long the rest of its body is waited.
-        sent_away: Whether it had to make room for another.
-    """
-
-    patience: asyncio.Timeout | None = None
-    sent_away: bool = False
-
-
 class InFlight:
-    """Room for requests.
+    """Room for requests, from their head to their answer; a request is any object.
 
     Where there are too many, the one goes whose body has been awaited longest: an API server
     sends a body at once, and whoever does not cannot keep others out. Where all are complete, the
@@ -46,39 +31,45 @@ class InFlight:
     def __init__(self, most: int, count_shed: Callable[[Shed], None]) -> None:
         self._most = most
         self._count_shed = count_shed
-        self._requests: set[Request] = set()
-        # Used for its order: the one awaited longest comes first.
-        self._receiving: dict[Request, None] = {}
+        self._requests: set[object] = set()
+        # How each whose body is awaited is sent away; the one awaited longest comes first.
+        self._receiving: dict[object, Callable[[], None]] = {}
 
     def count(self) -> int:
         """Return how many there are; any thread may ask."""
         return len(self._requests)
 
-    def enter(self) -> Request | None:
-        """Return a new request, which must leave in the end; None where there is no room."""
-        if len(self._requests) >= self._most:
-            slowest = next(iter(self._receiving), None)
-            if slowest is None:
-                self._count_shed(Shed.TOO_MANY)
-                return None
-            self._send_away(slowest, Shed.BODY_SLOW)
-        request = Request()
-        self._requests.add(request)
-        self._receiving[request] = None
-        return request
+    def enter(self, request: object, send_away: Callable[[], None] | None = None) -> bool:
+        """Make room for a request, which must leave in the end; return whether there is any.
 
-    def complete(self, request: Request) -> None:
+        Args:
+            request: Comes in.
+            send_away: Called if it has to go before its body is complete; None where that has
+                come.
+        """
+        if len(self._requests) >= self._most and not self._make_room():
+            return False
+        self._requests.add(request)
+        if send_away is not None:
+            self._receiving[request] = send_away
+        return True
+
+    def complete(self, request: object) -> None:
         """Note that the body of a request has come; it will not be sent away any more."""
         self._receiving.pop(request, None)
 
-    def leave(self, request: Request) -> None:
-        """Give back the room of a request; a second time does nothing."""
-        self.complete(request)
+    def leave(self, request: object) -> None:
+        """Give back the room of a request, if it has any."""
+        self._receiving.pop(request, None)
         self._requests.discard(request)
 
-    def _send_away(self, request: Request, why: Shed) -> None:
-        self.leave(request)
-        self._count_shed(why)
-        request.sent_away = True
-        if request.patience is not None and not request.patience.expired():
-            request.patience.reschedule(asyncio.get_running_loop().time())
+    def _make_room(self) -> bool:
+        slowest = next(iter(self._receiving), None)
+        if slowest is None:
+            self._count_shed(Shed.TOO_MANY)
+            return False
+        send_away = self._receiving[slowest]
+        self.leave(slowest)
+        self._count_shed(Shed.BODY_SLOW)
+        send_away()
+        return True

@@ -1,214 +1,301 @@
-"""HTTP on one connection of the admission port: uvicorn's protocol, made hard to hold up."""
+"""HTTP on one connection of the admission port: requests are answered in their order."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from webhook.serving.clients import REFUSAL
+from webhook.serving import replies
 from webhook.serving.connection import Connection, Ending, Stage
-from webhook.serving.connections import Connections
+from webhook.serving.keeping import Waiting
+from webhook.serving.metrics import Miss
+from webhook.serving.replies import response
+from webhook.serving.request_reader import NotHttp, RequestReader
 
 if TYPE_CHECKING:
-    import asyncio
+    from webhook.serving.connections import Connections
+    from webhook.serving.replies import Reply
+    from webhook.serving.request import Request
+    from webhook.serving.reviewing import Reviews
 
-    from uvicorn.config import Config
-    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+DRAIN_SECONDS = 1.0
+"""How long a client may go on sending after a response that ends the connection. Were the
+connection closed at once, what is still under way would make the client's system throw the
+response away unread."""
 
-BEGAN = "began"
-"""In a request's ``state``: when its first byte came, in seconds of ``time.perf_counter``."""
-
-MOST_HEADERS = 100
-"""Header lines of a request, and of the trailer of its body; the API server sends seven."""
-
-LARGEST_HEAD = 64 * 1024
-"""Bytes after which a head that is still not complete is refused. The parser has no limit."""
-
-MOST_PIPELINED = 16
-"""Requests that may wait on one connection behind the one being answered. No client of a webhook
-sends any, and uvicorn would take in as many as fit the buffers, some thousands at a time."""
+# What is received is read at once, so one buffer does for all connections. It has room for all
+# that uvloop may hold of one: what it did not give away in one go it would keep, for each.
+_BUFFER = memoryview(bytearray(512 * 1024))
+_PIECE = 64 * 1024
 
 
-class _OneWrite:
-    """Writes a response's head together with the beginning of its body.
+class ReviewProtocol(asyncio.BufferedProtocol):
+    """Answers the requests on a connection, and says what the connection is waiting for.
 
-    uvicorn writes them apart: two records of TLS and two calls of the system, about a fifth of
-    what a small review costs in all (bench/server.py).
+    | request | response |
+    |---|---|
+    | no HTTP, or too much of a head | 400, and the connection ends |
+    | breaks a rule of HTTP (``webhook.serving.http_rules``) | 400, 417, 501, 505, and so it does |
+    | a client that is not allowed, whatever it asks | 403, one line that says why |
+    | path other than /mutate, /validate | 404 |
+    | method other than POST | 405, with Allow |
+    | content type other than application/json, or a content encoding | 415 |
+    | body over 7 MiB, declared or sent | 413, and the connection ends |
+    | ``?timeout=`` that is no duration | 400 |
+    | more requests than there is room for (``InFlight``) | 503 |
+    | body not complete within the budget | 408, and the connection ends |
+    | not an AdmissionReview (``NotAReview``) | 400, the error's message |
+    | the answer function raises anything else | 500, one generic line; the log says why |
+    | the server stops before the body is complete | 503 |
+    | anything else | 200, what the answer function returned |
 
-    Args:
-        transport: Where it goes.
-        cycle: uvicorn's, of the request that is answered.
-    """
+    A reply leaves within the budget that ``budget_of`` reads from ``?timeout=``, counted from the
+    request's first byte: where it is over before the decision has begun, the answer function is
+    told so; where it is over before the decision is kept, the reply waits no longer. Each is
+    counted. A client that leaves in the middle of its body gets no answer and is not counted.
 
-    __slots__ = ("_cycle", "_head", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
-        self._transport = transport
-        self._cycle = cycle
-        self._head: bytes | None = None
-
-    def write(self, data: bytes) -> None:
-        """Write on, or hold the head until the body comes, which it does at once."""
-        if not self._cycle.response_started:
-            # "100 Continue".
-            self._transport.write(data)
-        elif self._head is None:
-            self._head = data
-        else:
-            self._transport.write(self._head + data)
-            self._head = b""
-
-    def is_closing(self) -> bool:
-        """Tell whether nothing more can be written."""
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        """Close the connection once all is written."""
-        self._transport.close()
-
-
-class _TooMuch(Exception):
-    """A request with too many headers, or one request too many; the parser passes it on."""
-
-
-class ReviewProtocol(HttpToolsProtocol):
-    """A connection that says what it is waiting for, so that one that stalls can be ended.
+    A request whose body comes with its head, as an API server sends it, is answered before control
+    goes back to the event loop, without a task. One whose head is refused is answered before its
+    body has come, which is then thrown away.
 
     Args:
-        config: uvicorn's, with the application.
+        reviews: Decides.
         connections: Where this connection is counted.
-        app_state: uvicorn's; empty.
-        connection: What is known of this connection since it was accepted.
+        connection: What is known of it since it was accepted.
     """
 
-    server_state: Connections
-
-    def __init__(
-        self,
-        config: Config,
-        connections: Connections,
-        app_state: dict[str, Any],
-        connection: Connection,
-    ) -> None:
-        super().__init__(config, connections, app_state)
+    def __init__(self, reviews: Reviews, connections: Connections, connection: Connection) -> None:
+        self._reviews = reviews
+        self._connections = connections
         self._connection = connection
-        # Requests that came in whole and are not answered yet.
-        self._unanswered = 0
-        # Whether a request has begun and is not complete, and whether its head is not.
-        self._partial = False
-        self._in_head = False
-        self._head_size = 0
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._reader: RequestReader
+        self._write_paused = False
+        self._read_paused = False
+        # Goes on with the next request, once other connections have had their turn.
+        self._turn: asyncio.Handle | None = None
+        self._drain: asyncio.TimerHandle | None = None
 
-    def connection_made(  # type: ignore[override]  # as in the base class
+    # What the transport calls.
+
+    def connection_made(  # type: ignore[override]  # the base class takes any transport
         self, transport: asyncio.Transport
     ) -> None:
         """Begin to wait for the first request."""
-        self._connection.transport = transport
-        super().connection_made(transport)
-        refusal = self.server_state.refusal(transport.get_extra_info("peercert"))
-        if refusal is not None:
-            # It reaches the application with each request of this connection.
-            self.app_state = {**self.app_state, REFUSAL: refusal}
-        self.server_state.move(self._connection, Stage.FIRST_REQUEST)
+        self._transport = transport
+        refusal = self._connections.refusal(transport.get_extra_info("peercert"))
+        self._reader = RequestReader(refusal)
+        self._connections.opened(self._connection, transport, self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Expect nothing more."""
-        self.server_state.lost(self._connection)
-        # The base class leaves the timer running where the connection was broken off; it would
-        # keep all of this in memory.
-        self._unset_keepalive_if_required()
-        super().connection_lost(exc)
+        """Expect nothing more; a decision that is being kept is still waited for, and counted."""
+        self._connections.lost(self._connection)
+        for request in self._reader.requests:
+            if request.waiting is None:
+                self._release(request)
+        self._reader.close()
+        for handle in (self._turn, self._drain):
+            if handle is not None:
+                handle.cancel()
 
-    def data_received(self, data: bytes) -> None:
-        """Read on; any byte is taken for the first of a request, even one the parser skips."""
-        if self._connection.stage is Stage.IDLE:
-            self.server_state.heard(self._connection)
-        super().data_received(data)
-        if self._in_head:
-            self._head_size += len(data)
-            if self._head_size > LARGEST_HEAD:
-                self.send_400_response("The head of the request is too large.")
-        if self._connection.stage is Stage.IDLE:
-            self._move(Stage.REQUEST)
-        if self._partial:
-            self.server_state.hold(self._connection, len(data))
-        elif self._connection.unfinished:
-            self.server_state.release(self._connection)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the transport shall put what it receives."""
+        return _BUFFER
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is no request, or too much of one, and close."""
-        if self._unanswered or self.transport.is_closing():
-            # It would be taken for the answer to an earlier request.
-            self.server_state.end(self._connection, Ending.REFUSED)
+    def buffer_updated(self, nbytes: int) -> None:
+        """Read on, and answer what has come whole."""
+        connection = self._connection
+        if connection.stage is Stage.IDLE:
+            self._connections.heard(connection)
+        reader = self._reader
+        try:
+            for start in range(0, nbytes, _PIECE):
+                reader.read(_BUFFER[start : min(start + _PIECE, nbytes)])
+        except NotHttp:
+            self._refuse()
             return
-        self._connection.ending = Ending.REFUSED
-        super().send_400_response(msg)
+        receiving = reader.receiving
+        if reader.in_head or (receiving is not None and not receiving.answered):
+            self._connections.hold(connection, nbytes)
+        elif connection.unfinished:
+            self._connections.release(connection)
+        self._settle(finished=self._turn is None and self._go_on(), heard=True)
 
-    def on_message_begin(self) -> None:
-        """Begin a request, maybe in the data that ended the one before."""
-        self._partial = self._in_head = True
-        self._head_size = 0
-        super().on_message_begin()
-        # Its timeout runs from here, also while it waits behind another on its connection.
-        self.scope["state"][BEGAN] = time.perf_counter()
+    def pause_writing(self) -> None:
+        """Answer nothing more before the client has read."""
+        self._write_paused = True
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, or a line of the trailer."""
-        if len(self.headers) == MOST_HEADERS:
-            raise _TooMuch
-        super().on_header(name, value)
+    def resume_writing(self) -> None:
+        """Go on, the client has read."""
+        self._write_paused = False
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._take_turn)
 
-    def on_headers_complete(self) -> None:
-        """Let the request be answered, once those before it are."""
-        if len(self.pipeline) == MOST_PIPELINED:
-            raise _TooMuch
-        self._in_head = False
-        super().on_headers_complete()
-        # A response to HEAD has no body to wait for.
-        if self.scope["method"] != "HEAD":
-            # The cycle asks nothing else of it.
-            self.cycle.transport = cast("asyncio.Transport", _OneWrite(self.transport, self.cycle))
-        if self.server_state.stopping:
-            self.cycle.keep_alive = False
+    # How requests are answered.
 
-    def on_message_complete(self) -> None:
-        """Take the request as received."""
-        self._partial = False
-        super().on_message_complete()
-        if not self.cycle.response_complete:
-            self._unanswered += 1
-            self._move(Stage.ANSWER)
-        elif not self.transport.is_closing():
-            # It was refused for its head; the timer set then has been taken back since.
-            self._move(Stage.IDLE)
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+    def _go_on(self) -> bool:
+        """Go on with the first request; return whether it is done with."""
+        requests = self._reader.requests
+        if not requests or self._connection.stage is Stage.ENDED:
+            return False
+        request = requests[0]
+        if not request.answered and request.waiting is None and not self._write_paused:
+            if request.refusal is not None:
+                self._answer(request, request.refusal)
+            elif request.complete:
+                self._review(request)
+            elif request.body_timer is None:
+                self._await_body(request)
+        if not (request.answered and request.complete):
+            return False
+        requests.popleft()
+        if requests:
+            self._turn = self._loop.call_soon(self._take_turn)
+        elif self._reader.last or (self._connections.stopping and not self._reader.in_head):
+            self._transport.close()
+        return True
 
-    def on_response_complete(self) -> None:
-        """Go on with the next request, if the connection is kept."""
-        # Only the latest request can be answered before it is complete.
-        early = self.cycle.response_complete and self.cycle.more_body
-        if not early:
-            self._unanswered -= 1
-        self.server_state.sent(self._connection)
-        super().on_response_complete()
-        if not self._partial:
-            self._move(Stage.ANSWER if self._unanswered else Stage.IDLE)
-        elif not self._unanswered and not early:
-            self._move(Stage.REQUEST)
+    def _take_turn(self) -> None:
+        self._turn = None
+        self._settle(finished=self._go_on())
 
-    def timeout_keep_alive_handler(self) -> None:
-        """Close the connection, idle for too long."""
-        self._connection.ending = Ending.IDLE
-        super().timeout_keep_alive_handler()
+    def _await_body(self, request: Request) -> None:
+        if not self._reviews.in_flight.enter(request, self._send_away):
+            self._answer(request, replies.BUSY)
+            return
+        seconds = request.deadline - time.perf_counter()
+        request.body_timer = self._loop.call_later(max(seconds, 0), self._body_late)
+        if request.awaits_permission:
+            self._transport.write(replies.CONTINUE)
+
+    def _review(self, request: Request) -> None:
+        reviews, deadline = self._reviews, request.deadline
+        if request.body_timer is not None:
+            request.body_timer.cancel()
+            reviews.in_flight.complete(request)
+        elif not reviews.in_flight.enter(request):
+            self._answer(request, replies.BUSY)
+            return
+        reply, kept, late = reviews.review(request.head.target.path, request.take_body(), deadline)
+        if kept is None:
+            self._answer(request, reply)
+            return
+
+        def then(in_time: bool) -> None:
+            request.waiting = None
+            if not in_time and not late:
+                reviews.metrics.count_deadline_miss(Miss.RECORD)
+            self._answer(request, reply)
+            self._settle(finished=self._go_on())
+
+        request.waiting = Waiting(kept, deadline - time.perf_counter(), then)
+
+    def _send_away(self) -> None:
+        self._give_up_body(replies.SENT_AWAY)
+
+    def _body_late(self) -> None:
+        self._reviews.metrics.count_deadline_miss(Miss.BODY)
+        self._give_up_body(replies.BODY_LATE)
+
+    def _give_up_body(self, reply: Reply) -> None:
+        self._answer(self._reader.requests[0], reply)
+        self._settle(finished=False)
+
+    def _answer(self, request: Request, reply: Reply) -> None:
+        """Write the response to the first request, and take no more where it is the last."""
+        self._release(request)
+        request.answered = True
+        if not request.complete:
+            request.take_body()
+        reader, requests = self._reader, self._reader.requests
+        closing = (
+            reply.last
+            or request.last
+            # Its client may leave out the body it announced.
+            or request.awaits_permission
+            or (self._connections.stopping and len(requests) == 1 and not reader.in_head)
+        )
+        if not self._transport.is_closing():
+            with_body = request.head.method != b"HEAD"
+            self._transport.write(response(reply, closing=closing, with_body=with_body))
+            self._connections.sent(self._connection)
+        self._reviews.metrics.observe_review(
+            request.head.target.path, reply.status, time.perf_counter() - request.began
+        )
+        if closing:
+            reader.last = True
+            while len(requests) > 1:
+                self._release(requests.pop())
+            if not request.complete:
+                self._drain = self._loop.call_later(DRAIN_SECONDS, self._transport.close)
+
+    def _refuse(self) -> None:
+        """End a connection on which something came that is no HTTP, with a word if one fits."""
+        reader, connection = self._reader, self._connection
+        first = reader.requests[0] if reader.requests else None
+        if first is not None and first.complete:
+            # A word would be taken for its answer.
+            self._connections.end(connection, Ending.REFUSED)
+            return
+        connection.ending = connection.ending or Ending.REFUSED
+        if first is not None:
+            self._release(first)
+            reader.requests.clear()
+        if first is None or not first.answered:
+            self._transport.write(response(replies.NOT_HTTP, closing=True, with_body=True))
+        reader.last, reader.receiving = True, None
+        self._transport.close()
+
+    def _release(self, request: Request) -> None:
+        """Give back what a request holds."""
+        self._reviews.in_flight.leave(request)
+        if request.body_timer is not None:
+            request.body_timer.cancel()
+
+    # What the connection is waiting for.
+
+    def _settle(self, *, finished: bool, heard: bool = False) -> None:
+        """Note what the connection is waiting for now.
+
+        Args:
+            finished: Whether a request is done with.
+            heard: Whether something has come in.
+        """
+        reader, stage = self._reader, self._connection.stage
+        if reader.requests and reader.requests[0].complete:
+            wanted = Stage.ANSWER
+        elif finished and not reader.requests and not reader.in_head:
+            wanted = Stage.IDLE
+        elif stage is Stage.ANSWER or (stage is Stage.IDLE and heard):
+            # Any byte is taken for the first of a request, even one the parser skips.
+            wanted = Stage.REQUEST
+        else:
+            wanted = stage
+        if wanted is not stage or wanted is Stage.IDLE:
+            self._connections.move(self._connection, wanted)
+        blocked = len(reader.requests) > 1 or (wanted is Stage.ANSWER and self._write_paused)
+        if blocked is not self._read_paused and not self._transport.is_closing():
+            self._read_paused = blocked
+            if blocked:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    # How the server stops.
 
     def shutdown(self) -> None:
         """Close the connection if it is idle, else after its response."""
         self._connection.ending = Ending.STOPPING
-        super().shutdown()
+        if not self._reader.requests and not self._reader.in_head:
+            self._transport.close()
 
-    def _move(self, stage: Stage) -> None:
-        self.server_state.move(self._connection, stage)
+    def give_up(self) -> None:
+        """Answer at once what can be answered, and close the connection."""
+        first = self._reader.requests[0] if self._reader.requests else None
+        if first is not None and first.waiting is not None:
+            first.waiting.give_up()
+        elif first is not None and not first.answered:
+            self._answer(first, replies.STOPPING)
+        self._transport.close()

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
-from webhook.serving.asgi import AdmissionApplication
 from webhook.serving.certificate_source import FileCertificates
 from webhook.serving.certificates import CertificateFiles, development_certificate
 from webhook.serving.clients import AllowedClients
@@ -25,6 +24,7 @@ from webhook.serving.failures import log_failure
 from webhook.serving.files import write_atomically
 from webhook.serving.listening import listen, port_of, url_of
 from webhook.serving.operations import OperationsServer, operations_application
+from webhook.serving.reviewing import Reviews
 from webhook.serving.served_certificate import ServedCertificate
 from webhook.serving.tls import TLS_VERSIONS
 from webhook.serving.worker import (
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
     from flask import Blueprint
 
-    from webhook.serving.asgi import Answering
     from webhook.serving.clients import PeerCertificate
     from webhook.serving.key_pair import KeyPair
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
+    from webhook.serving.reviewing import Answering
 
 KEEP_ALIVE_SECONDS = 95
 """Longer than the 90 seconds for which the API server keeps an idle connection, so that it is
@@ -81,7 +81,8 @@ class ServerSettings:
         stall_seconds: For how long a client may keep the admission port waiting: for the TLS
             handshake, for a whole request after it or after the request's first byte, and until
             it has read an answer. The first two together, and the second until they are noticed,
-            stay under 20. Between requests it may be silent for ``KEEP_ALIVE_SECONDS``.
+            stay under 20.
+        idle_seconds: For how long it may be silent between requests.
         most_connections: To the admission port, from the moment they are accepted. One more ends
             one of the address that has most.
         most_connections_per_peer: From one address; several API servers may stand behind it. One
@@ -101,6 +102,7 @@ class ServerSettings:
     client_names: frozenset[str] = frozenset()
     ports_file: Path | None = None
     stall_seconds: float = 9.0
+    idle_seconds: float = KEEP_ALIVE_SECONDS
     most_connections: int = 1000
     most_connections_per_peer: int = 500
     most_reviews: int = 256
@@ -191,7 +193,10 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self._close_parts: Callable[[], None] = lambda: None
         self._build = build
         self.connection_limits = ConnectionLimits(
-            settings.most_connections, settings.most_connections_per_peer, settings.stall_seconds
+            settings.most_connections,
+            settings.most_connections_per_peer,
+            settings.stall_seconds,
+            settings.idle_seconds,
         )
         self.metrics: Metrics | None = None
         self._most_reviews = settings.most_reviews
@@ -209,7 +214,6 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             "workers": 1,
             "preload_app": False,
             "max_requests": 0,
-            "keepalive": KEEP_ALIVE_SECONDS,
             "graceful_timeout": NEWCOMER_SECONDS + ANSWER_SECONDS + 2,
             "control_socket_disable": True,
             "loglevel": "warning",
@@ -221,7 +225,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         for name, value in settings.items():
             self.cfg.set(name, value)
 
-    def load(self) -> AdmissionApplication:
+    def load(self) -> Reviews:
         """Build, in the worker process, everything that is served."""
         try:
             certificate, self._clients = _served(self._settings, self._files)
@@ -242,7 +246,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             self._operations_socket,
         )
         self._operations.start()
-        return AdmissionApplication(parts.answer, parts.metrics, self._most_reviews)
+        return Reviews(parts.answer, parts.metrics, self._most_reviews)
 
     def client_refusal(self, peer: PeerCertificate) -> str | None:
         """Return the line for a client that is not allowed, and count it; else None."""

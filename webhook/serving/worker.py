@@ -1,30 +1,29 @@
-"""The worker process: uvicorn under gunicorn, as reviews need it."""
+"""The worker process under gunicorn: it serves reviews until a signal says stop."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
-import logging
 import os
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import uvloop
 from gunicorn.arbiter import Arbiter
-from uvicorn.server import Server
-from uvicorn_worker import UvicornWorker
+from gunicorn.workers.base import Worker
 
 from webhook.serving.connections import Connections
-from webhook.serving.handshakes import Acceptor
+from webhook.serving.handshakes import CLOSE_SECONDS, Acceptor
 from webhook.serving.protocol import ReviewProtocol
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
-
-    from uvicorn.config import Config
+    import ssl
+    from collections.abc import Callable, Sequence
 
     from webhook.serving.connection import Connection
+    from webhook.serving.reviewing import Reviews
 
 ANSWER_SECONDS = 4
 """How long a stopping worker waits for reviews in flight: the API server gives up after the
@@ -33,124 +32,120 @@ webhook's timeoutSeconds, which is 2."""
 NEWCOMER_SECONDS = 1
 """How long a stopping worker first waits for the requests of those who have just connected."""
 
-_NEWCOMER_TICK = 0.01
+_STOP_TICK = 0.01
 
-_TICKS_A_SWEEP = 5
-_TICKS_A_TRIM = 600
+_SWEEP_SECONDS = 0.5
+_SWEEPS_A_TRIM = 120
 
 
-class ReviewServer(Server):
-    """A server that counts its connections from the first moment, and ends those that stall.
+class ReviewServer:
+    """Takes connections, and answers the reviews on them.
 
     Args:
-        config: uvicorn's, with the application.
+        listeners: Listen, and do not block.
+        context: For TLS.
         connections: Where connections are counted.
-        started: Called once connections are accepted.
-        parent: The process without which this one shall not go on.
+        reviews: Answers.
     """
 
     def __init__(
         self,
-        config: Config,
+        listeners: Sequence[socket.socket],
+        context: ssl.SSLContext,
         connections: Connections,
-        started: Callable[[], None],
-        parent: int,
+        reviews: Reviews,
     ) -> None:
-        super().__init__(config)
-        self.server_state: Connections = connections
-        self._started = started
-        self._parent = parent
-        self._acceptors: list[Acceptor] = []
+        self._connections = connections
+        self._reviews = reviews
+        self._acceptors = [
+            Acceptor(listener, context, connections, self._protocol) for listener in listeners
+        ]
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to serve, then say so; the base class would begin each handshake unseen."""
-        await self.lifespan.startup()
-        self.servers = []
-        context = self.config.ssl
-        assert context is not None  # noqa: S101 - ReviewWorker has set it
-        for listener in sockets or ():
-            acceptor = Acceptor(listener, context, self.server_state, self._protocol)
+    def start(self) -> None:
+        """Begin to accept connections."""
+        for acceptor in self._acceptors:
             acceptor.start()
-            self._acceptors.append(acceptor)
-        self.started = True
-        self._started()
 
-    async def on_tick(self, counter: int) -> bool:
-        """Do what is due; called ten times a second."""
-        if counter % _TICKS_A_TRIM == 0:
-            _give_back_memory()
-        if counter % _TICKS_A_SWEEP == 0:
-            self.server_state.sweep()
-            # Without the master nobody replaces this worker or passes on a signal, and a new
-            # master would find its ports taken.
-            if os.getppid() != self._parent:
-                self.should_exit = True
-        return await super().on_tick(counter)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    async def stop(self) -> None:
         """Answer what has been asked, and what those ask who have just connected; then end."""
-        self.server_state.stopping = True
+        connections = self._connections
+        connections.stopping = True
         for acceptor in self._acceptors:
             acceptor.stop()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + NEWCOMER_SECONDS
-        while self.server_state.newcomers and loop.time() < end:
-            await asyncio.sleep(_NEWCOMER_TICK)
-        self.server_state.end_handshakes()
-        await super().shutdown(sockets)
+        await _until(lambda: not connections.newcomers, NEWCOMER_SECONDS)
+        connections.end_handshakes()
+        for conversation in connections.conversations():
+            conversation.shutdown()
+        await _until(lambda: not connections.established, ANSWER_SECONDS)
+        for conversation in connections.conversations():
+            conversation.give_up()
+        await _until(lambda: not connections.established, CLOSE_SECONDS)
 
     def _protocol(self, connection: Connection) -> ReviewProtocol:
-        return ReviewProtocol(self.config, self.server_state, self.lifespan.state, connection)
+        return ReviewProtocol(self._reviews, self._connections, connection)
 
 
-class ReviewWorker(UvicornWorker):  # type: ignore[misc]  # uvicorn_worker ships no types
+async def _until(holds: Callable[[], bool], seconds: float) -> None:
+    """Wait until something holds, but not for long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not holds():
+                await asyncio.sleep(_STOP_TICK)
+
+
+class ReviewWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
     """gunicorn's worker for an application of ``webhook.serving.server``."""
 
-    CONFIG_KWARGS = {  # noqa: RUF012 - the base class declares it as an instance's attribute
-        "loop": "uvloop",
-        "http": ReviewProtocol,
-        "ws": "none",
-        "lifespan": "off",
-        "access_log": False,
-        "proxy_headers": False,
-        "server_header": False,
-        "timeout_graceful_shutdown": ANSWER_SECONDS,
-    }
-
-    def __init__(self, age: int, ppid: int, sockets: Any, app: Any, *rest: Any) -> None:
-        # The context comes to be in the worker process, when the application is loaded.
-        self.CONFIG_KWARGS = {
-            **self.CONFIG_KWARGS,
-            "ssl_context_factory": lambda _config, _default: app.tls_context,
-        }
-        super().__init__(age, ppid, sockets, app, *rest)
-
-    async def _serve(self) -> None:
-        """Serve until a signal says stop; the base class's method, but for the signals."""
-        self.config.app = self.wsgi
-        # What a client sends wrong is counted; a line for each would let it fill the log.
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-        metrics = self.app.metrics
-        connections = Connections(
-            self.app.connection_limits,
-            asyncio.get_running_loop().time,
-            metrics.count_closed_connection,
-            self.app.client_refusal,
-        )
-        metrics.watch_connections(lambda: connections.in_handshake, lambda: connections.established)
-        server = ReviewServer(self.config, connections, self.app.announce, self.ppid)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            # uvicorn raises the signal again once it has stopped. With the default action that
-            # would end the process before the operations port is closed.
-            signal.signal(number, server.handle_exit)
-        await server.serve(sockets=self.sockets)
+    def init_signals(self) -> None:
+        """Let signals do what they do in any program, until the event loop runs."""
+        for number in self.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGUSR1, self.handle_usr1)
 
     def run(self) -> None:
         """Serve, then close the operations port."""
         try:
-            super().run()
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._serve())
         finally:
             self.app.close()
+
+    async def _serve(self) -> None:
+        """Serve until a signal says stop, or nobody is left who could."""
+        loop = asyncio.get_running_loop()
+        stopped = asyncio.Event()
+
+        def stop(*_: object) -> None:
+            # They come from the terminal and from the master, and may come after the loop's end.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(stopped.set)
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, stop)
+        metrics = self.app.metrics
+        connections = Connections(
+            self.app.connection_limits,
+            loop.time,
+            metrics.count_closed_connection,
+            self.app.client_refusal,
+        )
+        metrics.watch_connections(lambda: connections.in_handshake, lambda: connections.established)
+        server = ReviewServer(self.sockets, self.app.tls_context, connections, self.wsgi)
+        server.start()
+        self.app.announce()
+        sweeps = 0
+        # Without the master nobody replaces this worker or passes on a signal, and a new master
+        # would find its ports taken.
+        while not stopped.is_set() and os.getppid() == self.ppid:
+            self.notify()
+            connections.sweep()
+            if sweeps % _SWEEPS_A_TRIM == 0:
+                _give_back_memory()
+            sweeps += 1
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SWEEP_SECONDS):
+                    await stopped.wait()
+        await server.stop()
 
 
 def _give_back_memory() -> None:
