@@ -6,8 +6,6 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # The cluster is that of the test bed.
@@ -16,7 +14,7 @@ from tests.testbed.bed import recipe
 from tests.testbed.bed.guard import SETTLED, Guard
 from tests.testbed.bed.pool import Pool
 from tests.testbed.bed.testbed import TestBed
-from tests.testbed.evacuations import Departure, Evacuation, allow_parallel
+from tests.testbed.evacuations import Departure, Evacuation
 
 ARMS = {
     "refused": SETTLED,
@@ -30,8 +28,8 @@ STUCK, MOVABLE = 20, 5
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--arms", nargs="*", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--runs", type=int, default=5, help="beside each other")
-    parser.add_argument("--minutes", type=float, default=5.0, help="after which a run is given up")
+    parser.add_argument("--runs", type=int, default=1, help="of each, one after another")
+    parser.add_argument("--minutes", type=float, default=10.0, help="after which one is given up")
     args = parser.parse_args()
     if missing := recipe.stale():
         print(f"  left out: not built: {', '.join(p.name for p in missing)}; run: make testbed")
@@ -49,28 +47,23 @@ def main() -> None:
 def runs(bed: TestBed, folder: Path, arm: str, count: int, seconds: float) -> None:
     settings = ARMS[arm]
     if settings is not None:
-        Guard(bed, folder / "guard", settings=settings).install()
-    evacuations = []
+        guard = Guard(bed, folder / "guard")
+        guard.install()
+        guard.restart(settings)
+    ended = []
     for number in range(count):
+        # Alone in the cluster: others would take some of its five slots.
         pool = Pool(bed, f"run-{number}")
         pool.open()
         evacuation = Evacuation(pool, STUCK, MOVABLE)
         evacuation.prepare()
-        evacuations.append(evacuation)
-    allow_parallel(pool, count)
-    print(f"  {arm}: {count} nodes drained, {time.strftime('%H:%M:%S')}", flush=True)
-
-    def run(evacuation: Evacuation) -> Departure:
-        ended = evacuation.run(seconds)
+        ended.append(evacuation.run(seconds))
         print(
-            f"    {evacuation.pool.name}: {shown(ended)}; "
+            f"    {arm}, run {number + 1}: {shown(ended[-1])}; "
             f"{evacuation.attempts()} migrations were made",
             flush=True,
         )
-        return ended
-
-    with ThreadPoolExecutor(count) as beside:
-        ended = list(beside.map(run, evacuations))
+        pool.close()
     for wanted in (1, MOVABLE):
         print(f"    {arm}, {wanted} of {MOVABLE} left after: {summary(ended, wanted)}", flush=True)
 

@@ -28,6 +28,7 @@ from sample import cluster_objects
 sys.path.append(str(Path(__file__).parents[1]))
 from tests.live.conftest import KINDS, define, definition
 from tests.testbed.bed import recipe
+from tests.testbed.bed.measures import cpu_seconds
 from tests.testbed.bed.testbed import TestBed
 
 if TYPE_CHECKING:
@@ -223,11 +224,6 @@ def ready(port: int) -> bool:
     return False
 
 
-def cpu_seconds(pids: list[int]) -> float:
-    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
-    return sum(int(f[11]) + int(f[12]) for f in fields) / 100
-
-
 @contextmanager
 def played_cluster() -> Iterator[Path]:
     """Start Kubernetes, and kwok for nodes and pods; yield the administrator's kubeconfig."""
@@ -308,18 +304,18 @@ def measure(
         return asked(opened["port"], authority, args.nodes, args.vms, SECONDS)
 
     ask()
-    before = cpu_seconds(pids)
-    print(f"  quiet: {shown(ask())}; CPU {(cpu_seconds(pids) - before) / SECONDS:.1%}")
+    before = cpu_seconds(server.pid)
+    print(f"  quiet: {shown(ask())}; CPU {(cpu_seconds(server.pid) - before) / SECONDS:.1%}")
     churn = Churn(cluster, args.nodes, args.vms)
     thread = threading.Thread(target=churn.run)
     thread.start()
-    before = cpu_seconds(pids)
+    before = cpu_seconds(server.pid)
     times = ask()
     churn.end()
     thread.join()
     print(
         f"  busy, {churn.events / SECONDS:.0f} events/s: {shown(times)}; "
-        f"CPU {(cpu_seconds(pids) - before) / SECONDS:.1%}"
+        f"CPU {(cpu_seconds(server.pid) - before) / SECONDS:.1%}"
     )
     rest = sum(kib(pid, "smaps_rollup", "Pss") for pid in pids)
     print(f"  memory then {rest / 1024:.0f} MiB (PSS)")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 
-from tests.testbed.bed.api import ApiError, path
+from tests.testbed.bed.api import ApiError, Object
 from tests.testbed.bed.guard import SETTLED_AFTER
 from tests.testbed.bed.pool import KUBEVIRT, POOL, Pool, vm_manifest
 
@@ -19,7 +19,7 @@ HEARTBEAT = (60.0, 132.0)
 times that on top (KubeVirt, pkg/virt-handler/heartbeat). Each makes the evacuation controller try
 again at once, however far its back-off has grown."""
 DRAIN_SECONDS = 20
-"""How long ``kubectl drain`` goes on. KubeVirt evacuates what was asked to leave long after it."""
+"""How long ``kubectl drain`` goes on before somebody starts it anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +113,30 @@ class Evacuation:
             heartbeat: Least and most seconds between two heartbeats of a node.
         """
         source, target = self.pool.nodes
-        draining = threading.Thread(
-            target=drain, args=(self.pool, source, DRAIN_SECONDS), daemon=True
-        )
+        draining = threading.Thread(target=self._drain, args=(source,), daemon=True)
         began = time.monotonic()
         left: dict[str, float] = {}
         with Heartbeats(self.pool, heartbeat):
             draining.start()
             while len(left) < len(self.movable) and time.monotonic() - began < seconds:
-                for vmi in self.pool.api.items(self.pool.at(KUBEVIRT, "virtualmachineinstances")):
+                for vmi in self._vmis():
                     if vmi["status"].get("nodeName") == target:
                         left.setdefault(vmi["metadata"]["name"], time.monotonic() - began)
                 time.sleep(0.5)
         watched = time.monotonic() - began
         draining.join()
         return Departure(watched, left)
+
+    def _drain(self, source: str) -> None:
+        """Drain until every VM was asked to leave; KubeVirt goes on from there by itself."""
+        while any(
+            vmi["status"].get("nodeName") == source and not vmi["status"].get("evacuationNodeName")
+            for vmi in self._vmis()
+        ):
+            drain(self.pool, source, DRAIN_SECONDS)
+
+    def _vmis(self) -> list[Object]:
+        return self.pool.api.items(self.pool.at(KUBEVIRT, "virtualmachineinstances"))
 
     def attempts(self) -> int:
         """Return how many migrations the cluster has of these VMs, ended ones included."""
@@ -141,14 +150,3 @@ def drain(pool: Pool, node: str, seconds: float) -> None:
         *("drain", node, "--delete-emptydir-data", "--force", "--ignore-daemonsets"),
         *("--pod-selector", "kubevirt.io=virt-launcher", f"--timeout={max(1, round(seconds))}s"),
     )
-
-
-def allow_parallel(pool: Pool, evacuations: int) -> None:
-    """Let evacuations of so many nodes run beside each other as each would alone.
-
-    A node has two slots, and the cluster five: one drained node never comes near the latter. So
-    that several beside each other do not share them either, the cluster gets two for each.
-    """
-    limits = {"parallelMigrationsPerCluster": max(5, 2 * evacuations)}
-    change = {"spec": {"configuration": {"migrations": limits}}}
-    pool.api.patch(path(KUBEVIRT, "kubevirts", "kubevirt", "kubevirt"), change)

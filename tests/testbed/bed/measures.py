@@ -1,4 +1,4 @@
-"""What programs say and show of their own work: metrics, processor time, memory."""
+"""What programs say and show of their own work: metrics and processor time."""
 
 from __future__ import annotations
 
@@ -106,13 +106,3 @@ def cpu_seconds(pid: int) -> float:
         stat = Path(f"/proc/{one}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         used += int(stat[11]) + int(stat[12])
     return used / ticks
-
-
-def memory(pid: int) -> int:
-    """Return the memory of a process and those it started, in KiB, shared pages counted once."""
-    return sum(_kib(one, "smaps_rollup", "Pss") for one in processes(pid))
-
-
-def _kib(pid: int, file: str, name: str) -> int:
-    lines = Path(f"/proc/{pid}/{file}").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
