@@ -124,7 +124,14 @@ class Connections:
     @property
     def newcomers(self) -> int:
         """How many have not yet sent their first request."""
-        stages = (*_BEFORE_TLS, Stage.FIRST_REQUEST)
+        return self._in(*_BEFORE_TLS, Stage.FIRST_REQUEST)
+
+    @property
+    def idle(self) -> int:
+        """How many are kept for a further request."""
+        return self._in(Stage.IDLE)
+
+    def _in(self, *stages: Stage) -> int:
         return sum(len(peer.stages[stage]) for peer in self._peers.values() for stage in stages)
 
     def admit(self, accepted: socket.socket, address: str) -> Connection | None:

@@ -29,6 +29,7 @@ from webhook.serving.served_certificate import ServedCertificate
 from webhook.serving.tls import TLS_VERSIONS
 from webhook.serving.worker import (
     ANSWER_SECONDS,
+    LINGER_SECONDS,
     NEWCOMER_SECONDS,
     ReviewWorker,
     SingleWorkerArbiter,
@@ -214,7 +215,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             "workers": 1,
             "preload_app": False,
             "max_requests": 0,
-            "graceful_timeout": NEWCOMER_SECONDS + ANSWER_SECONDS + 2,
+            "graceful_timeout": NEWCOMER_SECONDS + LINGER_SECONDS + ANSWER_SECONDS + 2,
             "control_socket_disable": True,
             "loglevel": "warning",
             "proc_name": "migration-guard",

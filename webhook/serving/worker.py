@@ -32,6 +32,12 @@ webhook's timeoutSeconds, which is 2."""
 NEWCOMER_SECONDS = 1
 """How long a stopping worker first waits for the requests of those who have just connected."""
 
+LINGER_SECONDS = 2
+"""How long a stopping worker then waits for one more request on each kept connection: its answer
+says that the connection is closed. To close an idle one can cross with a request on its way, which
+Go's client does not send again where it is a POST (``shouldRetryRequest`` in its
+net/http/transport.go)."""
+
 _STOP_TICK = 0.01
 
 _SWEEP_SECONDS = 0.5
@@ -67,13 +73,14 @@ class ReviewServer:
             acceptor.start()
 
     async def stop(self) -> None:
-        """Answer what has been asked, and what those ask who have just connected; then end."""
+        """Answer what has been asked, and once more whoever is connected; then end."""
         connections = self._connections
         connections.stopping = True
         for acceptor in self._acceptors:
             acceptor.stop()
         await _until(lambda: not connections.newcomers, NEWCOMER_SECONDS)
         connections.end_handshakes()
+        await _until(lambda: not connections.idle, LINGER_SECONDS)
         for conversation in connections.conversations():
             conversation.shutdown()
         await _until(lambda: not connections.established, ANSWER_SECONDS)
