@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from tests.testbed.bed.address import APISERVER_PORT
+from tests.testbed.bed.api import Object, path
 from tests.testbed.bed.forwarder import Forwarder
-from tests.testbed.bed.guard import SETTLED, Guard
+from tests.testbed.bed.guard import SETTLED, SETTLED_AFTER, Guard
 from tests.testbed.bed.load import Outcome, Question, SteadyLoad
+from tests.testbed.bed.pool import KUBEVIRT, WITHIN, Pool
 from tests.testbed.bed.testbed import TestBed
 from tests.testbed.knowing import Probe, wait_until_known
+
+STRANGE_NODE: Object = {
+    "metadata": {
+        "labels": {
+            "kubevirt.io/schedulable": "perhaps",
+            "cpu-vendor.node.kubevirt.io/Zhaoxin": "maybe",
+            "cpu-timer.node.kubevirt.io/tsc-frequency": "fast",
+        }
+    },
+    "spec": {"shine": 1},
+    "status": {
+        "conditions": [{"type": "Glowing", "status": "Mostly"}],
+        "capacity": {},
+        "allocatable": {"test/odd": "1"},
+    },
+}
+"""Labels, conditions and fields that nothing knows, and amounts without those that all have."""
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +64,16 @@ def short_watches(guard: Guard) -> Iterator[None]:
     guard.restart("facts: {settleAfter: 1s, staleAfter: 16s}\n")
     yield
     guard.restart(SETTLED)
+
+
+@pytest.fixture
+def strange_nodes(pool: Pool) -> None:
+    """Nodes unlike all others, old enough to count: a young one may still get what it lacks."""
+    for name, obj in ((f"{pool.name}-bare", {}), (f"{pool.name}-strange", STRANGE_NODE)):
+        named = {**obj, "metadata": {**obj.get("metadata", {}), "name": name}}
+        pool.api.create(path("v1", "nodes"), named)
+        pool.nodes.append(name)
+    pool.wait_until_older(SETTLED_AFTER)
 
 
 @pytest.fixture
@@ -105,3 +135,43 @@ def test_changes_that_the_api_server_has_forgotten_are_read_anew_beside_reviews(
     wait_until_known(probe, guard)
     assert load.not_right(Outcome.UNHEARD) == []
     assert [answer for answer in load.not_right() if not answer.overlaps(down, up)] == []
+
+
+def stored_vmi(pool: Pool, name: str, spec: Object) -> str:
+    """Put a VMI into the cluster past all checks; return its path."""
+    vmi = {
+        "apiVersion": KUBEVIRT,
+        "kind": "VirtualMachineInstance",
+        "metadata": {"name": name, "namespace": pool.namespace, "uid": str(uuid.uuid4())},
+        "spec": spec,
+        "status": {"phase": "Dreaming", "migrationMethod": "Teleport"},
+    }
+    pool.bed.plane.store(
+        f"/registry/kubevirt.io/virtualmachineinstances/{pool.namespace}/{name}", vmi
+    )
+    return pool.at(KUBEVIRT, "virtualmachineinstances", name)
+
+
+def test_objects_that_no_controller_can_read_leave_the_facts_of_all_others_whole(
+    testbed: TestBed,
+    guard: Guard,
+    strange_nodes: None,
+    load: SteadyLoad,
+    probe: Probe,
+    pool: Pool,
+) -> None:
+    # KubeVirt's webhooks and definitions would not let these in; a later version's may.
+    unreadable = stored_vmi(pool, "unreadable", {"domain": {"cpu": {"model": ["x"]}}})
+    unknown = stored_vmi(pool, "unknown", {"domain": {"shine": 1}, "evictionStrategy": "Sometimes"})
+    (replica,) = guard.replicas
+    told = f"1 left out; the first: {pool.namespace}/unreadable: spec.domain.cpu.model"
+    testbed.api.wait_until(
+        lambda: told in replica.ask("/readyz?verbose")[1], WITHIN, "what is left out is told"
+    )
+    load.settle()
+    for vmi in (unknown, unreadable):
+        testbed.api.delete(vmi)
+    probe.turn()
+    wait_until_known(probe, guard)
+    assert "left out" not in replica.ask("/readyz?verbose")[1]
+    assert load.not_right() == []

@@ -2,16 +2,86 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.testbed.bed.guard import Guard
-from tests.testbed.bed.load import SteadyLoad, movable_and_stuck
+from tests.testbed.bed.load import CLIENTS, DECISION, Outcome, Question, SteadyLoad, failed_calls
 from tests.testbed.bed.pool import Pool
+from tests.testbed.bed.testbed import TestBed
+from tests.testbed.knowing import Probe, wait_until_known
 
 OVERLAY = "overlays/high-availability"
 DATABASE = True
+NOTICED_AFTER = 2.0
+"""Seconds; a kubelet looks for ended containers once a second, and the news has a way to go."""
+Questions = tuple[Question, Question]
 
 
-def test_a_roll_out_under_load_loses_no_review(pool: Pool, guard: Guard) -> None:
-    with SteadyLoad(pool.api, movable_and_stuck(pool)) as load:
+def test_a_roll_out_under_load_loses_no_review(
+    testbed: TestBed, guard: Guard, questions: Questions, probe: Probe
+) -> None:
+    failed = failed_calls(testbed.api)
+    with SteadyLoad(testbed.api, questions) as load:
         guard.roll_out()
+        probe.turn()
+        wait_until_known(probe, guard)
         load.settle()
     assert load.not_right() == []
+    assert failed_calls(testbed.api) == failed
+
+
+def test_a_killed_replica_costs_no_more_than_the_reviews_on_its_connections(
+    testbed: TestBed, guard: Guard, questions: Questions, probe: Probe
+) -> None:
+    failed = failed_calls(testbed.api)
+    killed, _ = guard.replicas
+    with SteadyLoad(testbed.api, questions) as load:
+        guard.take_out(killed)
+        guard.kill(killed)
+        load.settle()
+        probe.turn()
+        wait_until_known(probe, guard)
+        guard.start_replica(killed.name)
+        load.settle()
+        wait_until_known(probe, guard)
+    # failurePolicy Ignore: whom nobody answered goes on without the guard, and is not refused.
+    assert load.not_right(Outcome.LET_THROUGH) == []
+    # A client waits for one answer before it asks again.
+    assert len(load.not_right()) <= CLIENTS
+    assert failed_calls(testbed.api) - failed <= CLIENTS
+
+
+def test_a_dead_replica_that_is_still_led_to_costs_reviews_until_it_is_taken_out(
+    testbed: TestBed, guard: Guard, questions: Questions
+) -> None:
+    failed = failed_calls(testbed.api)
+    _, killed = guard.replicas
+    with SteadyLoad(testbed.api, questions) as load:
+        began = time.monotonic()
+        guard.kill(killed)
+        time.sleep(NOTICED_AFTER)
+        guard.take_out(killed)
+        ended = time.monotonic()
+        load.settle()
+        guard.start_replica(killed.name)
+        load.settle()
+    lost = load.not_right()
+    assert {answer.outcome for answer in lost} <= {Outcome.LET_THROUGH}
+    assert all(answer.overlaps(began, ended) for answer in lost)
+    assert failed_calls(testbed.api) - failed >= len(lost)
+
+
+def test_with_both_replicas_dead_the_cluster_works_as_without_the_guard(
+    testbed: TestBed, guard: Guard, questions: Questions, probe: Probe, pool: Pool
+) -> None:
+    with SteadyLoad(testbed.api, questions) as load:
+        with guard.dead():
+            source, target = pool.node(), pool.node()
+            pool.vm("web", on=source)
+            migration = pool.wait_migration(pool.migrate("web"))
+            assert DECISION not in migration["metadata"].get("annotations", {})
+            assert pool.vmi("web")["status"]["nodeName"] == target
+            probe.turn()
+        load.settle()
+        wait_until_known(probe, guard)
+    assert {answer.outcome for answer in load.not_right()} == {Outcome.LET_THROUGH}

@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -142,6 +144,16 @@ class Guard:
         """Take servers out of the Service, as happens once they are known not to be ready."""
         self.replicas = [replica for replica in self.replicas if replica not in replicas]
         self._lead_to_replicas()
+
+    @contextmanager
+    def dead(self) -> Iterator[None]:
+        """Kill all servers and take them out of the Service, and start as many afterwards."""
+        killed = tuple(self.replicas)
+        self.kill(*killed)
+        self.take_out(*killed)
+        yield
+        for replica in killed:
+            self.start_replica(replica.name)
 
     def roll_out(self) -> None:
         """Replace one server after another, the last one first, as a StatefulSet does."""

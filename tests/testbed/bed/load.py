@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
 
+from prometheus_client.parser import text_string_to_metric_families
 from urllib3.exceptions import HTTPError
 
 from tests.testbed.bed.api import Api, ApiError, Object
@@ -22,6 +23,7 @@ DECISION = "migration-guard.io/decision"
 PER_SECOND, CLIENTS = 20.0, 4
 _WITHIN = 60.0
 _OF_THE_GUARD = ".migration-guard.io"
+_COUNTED = "apiserver_admission_webhook"
 
 
 class Outcome(StrEnum):
@@ -166,6 +168,24 @@ class SteadyLoad:
             number += 1
             # A client that was kept waiting does not make up for it in a burst.
             turn = max(turn + self._pause, time.monotonic())
+
+
+def failed_calls(api: Api) -> float:
+    """Return how many calls of the guard's webhooks have failed since the API server started.
+
+    Whatever failurePolicy then says: let through (``fail_open_count``) or refused.
+    """
+    failed = 0.0
+    for family in text_string_to_metric_families(api.text("/metrics")):
+        for sample in family.samples:
+            let_through = family.name == f"{_COUNTED}_fail_open_count"
+            refused = (
+                family.name == f"{_COUNTED}_rejection_count"
+                and sample.labels["error_type"] == "calling_webhook_error"
+            )
+            if (let_through or refused) and sample.labels["name"].endswith(_OF_THE_GUARD):
+                failed += sample.value
+    return failed
 
 
 def summary(answers: Iterable[Answer]) -> str:
