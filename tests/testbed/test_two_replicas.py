@@ -46,9 +46,11 @@ def test_a_killed_replica_costs_no_more_than_the_reviews_on_its_connections(
         wait_until_known(probe, guard)
     # failurePolicy Ignore: whom nobody answered goes on without the guard, and is not refused.
     assert load.not_right(Outcome.LET_THROUGH) == []
-    # A client waits for one answer before it asks again.
+    # A client waits for one answer before it asks again, and two webhooks are called for each.
     assert len(load.not_right()) <= CLIENTS
-    assert failed_calls(testbed.api) - failed <= CLIENTS
+    lost = failed_calls(testbed.api) - failed
+    print(f"calls of webhooks that failed: {lost:.0f}")
+    assert lost <= 2 * CLIENTS
 
 
 def test_a_dead_replica_that_is_still_led_to_costs_reviews_until_it_is_taken_out(
@@ -68,7 +70,9 @@ def test_a_dead_replica_that_is_still_led_to_costs_reviews_until_it_is_taken_out
     lost = load.not_right()
     assert {answer.outcome for answer in lost} <= {Outcome.LET_THROUGH}
     assert all(answer.overlaps(began, ended) for answer in lost)
-    assert failed_calls(testbed.api) - failed >= len(lost)
+    calls = failed_calls(testbed.api) - failed
+    print(f"calls of webhooks that failed: {calls:.0f}")
+    assert calls >= len(lost)
 
 
 def test_with_both_replicas_dead_the_cluster_works_as_without_the_guard(
