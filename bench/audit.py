@@ -24,8 +24,9 @@ import sqlalchemy as sa
 
 from webhook.audit.database import database_url, engine_of, migrate, sqlite_url
 from webhook.audit.importance import Importance
-from webhook.audit.queries import Filter, Reader
+from webhook.audit.queries import Reader
 from webhook.audit.record import VALIDATING, Record
+from webhook.audit.results import Filter
 from webhook.audit.retention import Retention
 from webhook.audit.segments import Frame
 from webhook.audit.shipping import Shipper
@@ -284,7 +285,10 @@ def _queried(reader: Reader, records: int) -> None:
         "a node, a rule": lambda: Filter(node=node(), rule="no-room-now"),
         "a day two months ago": lambda: Filter(since=end - 60 * DAY, until=end - 59 * DAY),
         "a text, of one day": lambda: Filter(since=end - DAY, text="node-499 and"),
-        "a text that is nowhere, a window": lambda: Filter(text="nowhere"),
+        "a text that is nowhere": lambda: Filter(text="nowhere"),
+        "a text that is nowhere, a node, a rule": lambda: Filter(
+            text="nowhere", node=node(), rule="no-room-now"
+        ),
     }
     for name, make in wanted.items():
         _report(f"list: {name}", [_seconds(reader.page, make(), 50) for _ in range(QUERIES)])

@@ -10,10 +10,11 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from tests.audit.recorded import NOON, an_id, change, refusal
-from webhook.audit import database, queries
+from webhook.audit import database, queries, schema
 from webhook.audit.database import VERSION, engine_of, migrate, sqlite_url
 from webhook.audit.errors import AuditError
-from webhook.audit.queries import Cursor, Filter, Reader
+from webhook.audit.queries import Reader
+from webhook.audit.results import Cursor, Filter
 from webhook.audit.segments import Frame
 from webhook.audit.store import DAY, GAP, Store
 from webhook.review.decision import Outcome
@@ -57,11 +58,15 @@ def _fields(record) -> dict:
         (Filter(user=HOSTILE), [HOSTILE]),
         (Filter(user="nobody' OR '1'='1"), []),
         (Filter(node="node-a", outcomes=("refused",)), ["carla", "bert", "anna"]),
+        (Filter(node="node-a", text="SHOP/db"), ["bert"]),
+        (Filter(node="node-a"), ["carla", HOSTILE, "anna", "bert", "anna"]),
         (Filter(since=NOON + 180_000_000), ["carla", HOSTILE, "anna"]),
         (Filter(until=NOON + 60_000_000), ["bert", "anna"]),
         (Filter(text="planned"), ["carla"]),
         (Filter(text='100% \\ "QUOTED"'), [HOSTILE]),
         (Filter(text="1_0%"), []),
+        (Filter(text="ÉMIGRé"), [HOSTILE]),
+        (Filter(text="émigré"), []),
         (Filter(text="drop table audit_record"), [HOSTILE]),
         (Filter(user="anna", since=NOON + 1, until=NOON + 150_000_000), ["anna"]),
     ],
@@ -69,6 +74,32 @@ def _fields(record) -> dict:
 def test_a_list_holds_what_meets_the_filter_newest_first(reader, wanted, users) -> None:
     assert [found.document["user"] for found in reader.page(wanted, 50).found] == users
     assert [found.document["user"] for found in reader.all(wanted)] == users
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Filter(),
+        Filter(node="node-a"),
+        Filter(node="node-a", rule="no-room-now"),
+        Filter(outcomes=("refused",), since=NOON),
+        Filter(user="anna", until=NOON),
+    ],
+)
+def test_sqlite_reads_a_list_in_order_and_sorts_nothing(tmp_path, wanted) -> None:
+    engine = engine_of(sqlite_url(tmp_path))
+    migrate(engine)
+    engine.dispose()
+    reader = Reader(sqlite_url(tmp_path))
+    for after in (None, Cursor(NOON, 1)):
+        query = reader._newest_first(wanted, schema.record.c, after).limit(50)
+        compiled = query.compile(reader._engine, compile_kwargs={"literal_binds": True})
+        with reader._engine.connect() as connection:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}").all()
+        steps = [row.detail for row in plan]
+        assert any("USING INDEX" in step for step in steps), steps
+        assert not any("TEMP B-TREE" in step for step in steps), steps
+    reader.close()
 
 
 def test_pages_follow_each_other_without_gap_or_overlap(reader) -> None:
@@ -97,6 +128,19 @@ def test_a_text_is_looked_for_in_a_window_at_a_time(reader, monkeypatch) -> None
     assert steps == [[], [], ["bert"], []]
     assert [found.document["user"] for found in reader.first(wanted, 1).found] == ["bert"]
     assert [found.document["user"] for found in reader.all(wanted)] == ["bert"]
+
+
+def test_a_text_is_looked_for_no_longer_than_there_is_time(reader, monkeypatch) -> None:
+    monkeypatch.setattr(queries, "TEXT_SECONDS", 0.0)
+    monkeypatch.setattr(queries, "LIST_SECONDS", 0.0)
+    wanted = Filter(text="bert")
+    steps, after = [], None
+    while True:
+        page, after = reader.first(wanted, 50, after)
+        steps.append([found.document["user"] for found in page])
+        if after is None:
+            break
+    assert steps == [[], [], [], [], ["bert"], [], []]
 
 
 @pytest.mark.parametrize("text", ["", "1", "1.", ".1", "a.b", "1.1; DROP", "9" * 30 + ".1", "²."])

@@ -103,6 +103,24 @@ def test_filters_are_those_of_the_database(run: Run, kept: Path) -> None:
     assert outcomes("--text", "KUBEVIRT-EVACUATION", "--rule", "target-selectors") == ["changed"]
 
 
+def test_a_list_says_where_it_stopped_to_look_for_a_text(run: Run, kept: Path, monkeypatch) -> None:
+    monkeypatch.setattr("webhook.audit.queries.TEXT_SECONDS", 0.0)
+    monkeypatch.setattr("webhook.audit.queries.LIST_SECONDS", 0.0)
+    words: list[str | Path] = ["audit", "list", "--audit-dir", kept, "--text", REFUSED, "-o", "csv"]
+    decisions: list[str] = []
+    after: list[str] = []
+    while True:
+        ran = run(*words, *after)
+        decisions += [row["decision"] for row in csv.DictReader(io.StringIO(ran.out))]
+        if not ran.err:
+            break
+        assert ran.err.count("\n") == 1
+        assert "nothing before 2025-11-26T12:0" in ran.err
+        after = ["--after", ran.err.partition("--after ")[2].partition(",")[0]]
+    assert decisions == [REFUSED]
+    assert after
+
+
 def test_a_decision_is_told_in_words(run: Run, kept: Path) -> None:
     told = run("audit", "show", REFUSED, "--audit-dir", kept).out
     for text in (

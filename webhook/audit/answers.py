@@ -9,8 +9,9 @@ from webhook.audit.spool import waiting_records
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from webhook.audit.queries import Page, Reader, Stats, Sum
+    from webhook.audit.queries import Reader
     from webhook.audit.record import Record
+    from webhook.audit.results import Page, Stats, Sum
 
 
 def list_json(page: Page) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import sqlalchemy as sa
@@ -14,135 +15,26 @@ from webhook.audit import schema
 from webhook.audit.database import VERSION, VERSION_TABLE, engine_of, why
 from webhook.audit.errors import AuditError
 from webhook.audit.record import rfc3339
+from webhook.audit.results import Cursor, Filter, Found, Page, Stats, Sum
 from webhook.audit.schema import ALL_DAYS, key, storable
 from webhook.audit.store import DAY, LABEL, RULE, SPAN, VM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy.engine import URL
+    from sqlalchemy.engine import URL, Connection
 
 MOST_ON_A_PAGE = 1000
 LONGEST_SOUGHT = 1_000
 TEXT_WINDOW = 10_000
 """Records that one query looks through for a text: no index holds what stands in documents."""
+TEXT_SECONDS = 0.1
+"""It ends earlier when so much time is over: some documents are 500 times as long as others."""
+TEXT_BUFFER = 100
+"""Records that PostgreSQL looks through before it answers, after which the time is read."""
+LIST_SECONDS = 10.0
 EXPORT_BATCH = 1000
 _ROW = schema.record.c
-
-
-class Cursor(NamedTuple):
-    """A place in the list, newest first: right behind one row."""
-
-    last_time: int
-    row_id: int
-
-    def __str__(self) -> str:
-        """Write it as :meth:`read` reads it."""
-        return f"{self.last_time}.{self.row_id}"
-
-    @classmethod
-    def read(cls, text: str) -> Cursor:
-        """Read a cursor.
-
-        Raises:
-            ValueError: It is none.
-        """
-        time, dot, row_id = text.partition(".")
-        if not (dot and time.isascii() and time.isdigit() and row_id.isascii()):
-            raise ValueError(f"{text[:60]!r} is no place in the list")
-        if not row_id.isdigit() or max(len(time), len(row_id)) > 18:
-            raise ValueError(f"{text[:60]!r} is no place in the list")
-        return cls(int(time), int(row_id))
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which records are wanted: those that meet all of it.
-
-    Attributes:
-        since, until: Microseconds since 1970; a record that was repeated counts for its whole time.
-        outcomes: Any of them; all where empty.
-        rule: The rule that led to the outcome.
-        vm: namespace/name.
-        node: The source, or the node that was chosen.
-        text: Anywhere in the record, whatever its case (ASCII).
-    """
-
-    since: int | None = None
-    until: int | None = None
-    outcomes: tuple[str, ...] = ()
-    rule: str = ""
-    namespace: str = ""
-    vm: str = ""
-    user: str = ""
-    node: str = ""
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A row: a record, and how often it was repeated.
-
-    Attributes:
-        document: The first record, as ``Record.to_json`` makes it.
-    """
-
-    row_id: int
-    first_time: int
-    last_time: int
-    count: int
-    replica: str
-    sequence: int
-    document: Mapping[str, Any]
-
-    @property
-    def cursor(self) -> Cursor:
-        """The place behind this row."""
-        return Cursor(self.last_time, self.row_id)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record with what is known of its repetitions."""
-        return {
-            "firstTime": rfc3339(self.first_time),
-            "lastTime": rfc3339(self.last_time),
-            "count": self.count,
-            "replica": self.replica,
-            "sequence": self.sequence,
-            **self.document,
-        }
-
-
-class Page(NamedTuple):
-    """Some records of a list, and the place behind which it goes on; None at the end."""
-
-    found: list[Found]
-    behind: Cursor | None
-
-
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """How many decisions, and how many records they were folded into, by outcome."""
-
-    value: str
-    decisions: int
-    records: int
-    outcomes: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """What was decided most, over whole days in UTC.
-
-    Attributes:
-        since, until: The first and the last day, as YYYY-MM-DD; "" for no end.
-        labels: Node labels that were missing: which feature blocks most.
-    """
-
-    since: str
-    until: str
-    rules: Sequence[Sum] = field(default_factory=tuple)
-    vms: Sequence[Sum] = field(default_factory=tuple)
-    labels: Sequence[Sum] = field(default_factory=tuple)
 
 
 class Reader:
@@ -165,12 +57,9 @@ class Reader:
 
     def _require_version(self) -> None:
         table = sa.table(VERSION_TABLE, sa.column("version_num"))
-        try:
-            with self._engine.connect() as connection:
-                there = sa.inspect(connection).has_table(VERSION_TABLE)
-                version = connection.scalar(sa.select(table.c.version_num)) if there else None
-        except SQLAlchemyError as error:
-            raise AuditError(f"the audit's database cannot be read: {why(error)}") from error
+        with self._connected() as connection:
+            there = sa.inspect(connection).has_table(VERSION_TABLE)
+            version = connection.scalar(sa.select(table.c.version_num)) if there else None
         if version is None:
             raise AuditError("the database holds no audit; a server makes it when it starts")
         if version != VERSION:
@@ -186,40 +75,61 @@ class Reader:
     def page(self, wanted: Filter, limit: int, after: Cursor | None = None) -> Page:
         """Return the newest records, from behind a place on.
 
-        A text is looked for in the next ``TEXT_WINDOW`` records only: there may be few or none on
-        a page that is not the last.
+        A text is looked for in the next ``TEXT_WINDOW`` records only, for ``TEXT_SECONDS``: there
+        may be few or none on a page that is not the last.
 
         Raises:
             AuditError: The database cannot be read, or the text is too long to be looked for.
         """
         most = min(limit, MOST_ON_A_PAGE)
-        place = sa.tuple_(_ROW.last_time, _ROW.id)
-        query = sa.select(schema.record).where(*self._conditions(wanted))
-        if after is not None:
-            query = query.where(place < sa.tuple_(*after))
-        query = query.order_by(_ROW.last_time.desc(), _ROW.id.desc())
-        end = None
         if wanted.text:
-            end = self._end_of_window(query)
-            query = query.where(self._holds(wanted.text))
-            if end is not None:
-                query = query.where(place >= sa.tuple_(*end))
-        found = self._found(query.limit(most))
-        return Page(found, found[-1].cursor if len(found) == most else end)
+            return self._page_with_text(wanted, most, after)
+        found = self._found(self._newest_first(wanted, _ROW, after).limit(most))
+        return Page(found, found[-1].cursor if len(found) == most else None)
 
-    def _end_of_window(self, query: sa.Select[Any]) -> Cursor | None:
-        """Return the last place of the records to be looked through now; None at the end."""
-        places = query.with_only_columns(_ROW.last_time, _ROW.id)
-        for row in self._rows(places.offset(TEXT_WINDOW - 1).limit(1)):
-            return Cursor(row.last_time, row.id)
-        return None
+    def _page_with_text(self, wanted: Filter, most: int, after: Cursor | None) -> Page:
+        """Look for a text in one record after the other, until there is enough or time is up."""
+        document = sa.case((self._holds(wanted.text), _ROW.document)).label(_ROW.document.name)
+        columns = [column for column in _ROW if column is not _ROW.document]
+        query = self._newest_first(wanted, [*columns, document], after).limit(TEXT_WINDOW)
+        end = monotonic() + TEXT_SECONDS
+        found: list[Found] = []
+        with self._connected() as connection:
+            connection.execution_options(stream_results=True, max_row_buffer=TEXT_BUFFER)
+            with connection.execute(query) as rows:
+                for number, row in enumerate(rows, 1):
+                    if row.document is not None:
+                        found.append(Found.of(row))
+                    if len(found) == most or number == TEXT_WINDOW or monotonic() >= end:
+                        return Page(found, Cursor(row.last_time, row.id))
+        return Page(found, None)
+
+    def _newest_first(
+        self, wanted: Filter, columns: Iterable[sa.ColumnElement[Any]], after: Cursor | None
+    ) -> sa.CompoundSelect[Any]:
+        """Return a query for all but the text, from behind a place on."""
+        conditions = _conditions(wanted)
+        if after is not None:
+            conditions.append(sa.tuple_(_ROW.last_time, _ROW.id) < sa.tuple_(*after))
+        parts: list[sa.ColumnElement[bool]] = [sa.true()]
+        if wanted.node:
+            parts = [*_of_node(wanted.node)]
+            # For OR, SQLite would sort all that the node has; it merges two ordered lists as it
+            # goes. With PostgreSQL it is the other way round.
+            if self._engine.dialect.name == "postgresql":
+                parts = [sa.or_(*parts)]
+        listed = list(columns)
+        lists = (sa.select(*listed).where(*conditions, part) for part in parts)
+        return sa.union_all(*lists).order_by(sa.desc(_ROW.last_time.name), sa.desc(_ROW.id.name))
 
     def news(self, wanted: Filter, seen: Cursor) -> list[Found]:
         """Return what came or was repeated after a row, oldest first."""
         query = sa.select(schema.record).where(
-            *self._conditions(wanted),
+            *_conditions(wanted),
             sa.or_(_ROW.last_time > seen.last_time, _ROW.id > seen.row_id),
         )
+        if wanted.node:
+            query = query.where(sa.or_(*_of_node(wanted.node)))
         if wanted.text:
             query = query.where(self._holds(wanted.text))
         return self._found(query.order_by(_ROW.last_time, _ROW.id).limit(MOST_ON_A_PAGE))
@@ -244,13 +154,21 @@ class Reader:
                 return
 
     def first(self, wanted: Filter, limit: int, after: Cursor | None = None) -> Page:
-        """Return as many records as are wanted, if there are; a rare text may take a while."""
+        """Return as many records as are wanted, if there are.
+
+        A text is looked for in page after page, for ``LIST_SECONDS``; then there may be few or
+        none although the list goes on.
+
+        Raises:
+            AuditError: As :meth:`page`.
+        """
+        end = monotonic() + LIST_SECONDS
         found: list[Found] = []
         while True:
             page = self.page(wanted, limit - len(found), after)
             found += page.found
             after = page.behind
-            if after is None or len(found) == limit:
+            if after is None or len(found) == limit or monotonic() >= end:
                 return Page(found, after)
 
     def by_decision(self, decision: str) -> list[Found]:
@@ -315,30 +233,6 @@ class Reader:
             records[row.value] += int(row.records)
         return tuple(Sum(v, sum(outcomes[v].values()), records[v], outcomes[v]) for v in top)
 
-    def _conditions(self, wanted: Filter) -> list[sa.ColumnElement[bool]]:
-        """Return all that an index can help with; the text is not among it."""
-        found: list[sa.ColumnElement[bool]] = []
-        if wanted.since is not None:
-            found.append(_ROW.last_time >= wanted.since)
-        if wanted.until is not None:
-            found.append(_ROW.first_time <= wanted.until)
-            # No row is longer than that: the index need not be read from its newest end.
-            found.append(_ROW.last_time <= wanted.until + 2 * SPAN)
-        if wanted.outcomes:
-            found.append(_ROW.outcome.in_([key(outcome) for outcome in wanted.outcomes]))
-        for column, value in (
-            (_ROW.rule, wanted.rule),
-            (_ROW.namespace, wanted.namespace),
-            (_ROW.vm, wanted.vm),
-            (_ROW.username, wanted.user),
-        ):
-            if value:
-                found.append(column == key(value))
-        if wanted.node:
-            node = key(wanted.node)
-            found.append(sa.or_(_ROW.node == node, _ROW.chosen_node == node))
-        return found
-
     def _holds(self, text: str) -> sa.ColumnElement[bool]:
         """Match a text as it stands in a JSON document."""
         if len(text) > LONGEST_SOUGHT:
@@ -348,30 +242,53 @@ class Reader:
             needle = needle.replace(special, f"!{special}")
         pattern = f"%{needle}%"
         if self._engine.dialect.name == "postgresql":
-            return _ROW.document.ilike(pattern, escape="!")
+            # Of ASCII letters only, as in SQLite; it is quicker than by the rules of a language.
+            return _ROW.document.collate("C").ilike(pattern, escape="!")
         # SQLite's LIKE ignores the case of ASCII letters by itself.
         return _ROW.document.like(pattern, escape="!")
 
-    def _found(self, query: sa.Select[Any]) -> list[Found]:
-        return [
-            Found(
-                row.id,
-                row.first_time,
-                row.last_time,
-                row._mapping["count"],
-                row.replica,
-                row.sequence,
-                orjson.loads(row.document),
-            )
-            for row in self._rows(query)
-        ]
+    def _found(self, query: sa.Executable) -> list[Found]:
+        return [Found.of(row) for row in self._rows(query)]
 
-    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+    def _rows(self, query: sa.Executable) -> Sequence[sa.Row[Any]]:
+        with self._connected() as connection:
+            return connection.execute(query).all()
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
         try:
             with self._engine.connect() as connection:
-                return connection.execute(query).all()
+                yield connection
         except SQLAlchemyError as error:
             raise AuditError(f"the audit's database cannot be read: {why(error)}") from error
+
+
+def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
+    """Return all that one index can help with: neither the text nor the node."""
+    found: list[sa.ColumnElement[bool]] = []
+    if wanted.since is not None:
+        found.append(_ROW.last_time >= wanted.since)
+    if wanted.until is not None:
+        found.append(_ROW.first_time <= wanted.until)
+        # No row is longer than that: the index need not be read from its newest end.
+        found.append(_ROW.last_time <= wanted.until + 2 * SPAN)
+    if wanted.outcomes:
+        found.append(_ROW.outcome.in_([key(outcome) for outcome in wanted.outcomes]))
+    for column, value in (
+        (_ROW.rule, wanted.rule),
+        (_ROW.namespace, wanted.namespace),
+        (_ROW.vm, wanted.vm),
+        (_ROW.username, wanted.user),
+    ):
+        if value:
+            found.append(column == key(value))
+    return found
+
+
+def _of_node(node: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return conditions, of which every record of a node meets exactly one."""
+    name = key(node)
+    return _ROW.node == name, sa.and_(_ROW.chosen_node == name, _ROW.node != name)
 
 
 def _day(number: int | None) -> str:

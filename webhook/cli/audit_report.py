@@ -12,7 +12,7 @@ from webhook.cli.printing import Styled
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from webhook.audit.queries import Found, Stats
+    from webhook.audit.results import Found, Stats
     from webhook.cli.printing import Screen
 
 HEADERS = ("LAST", "COUNT", "OUTCOME", "RULE", "WHAT", "USER", "WHY", "DECISION")

@@ -12,8 +12,9 @@ from flask import Blueprint, Response, request
 
 from webhook.audit.answers import decision_json, list_json, stats_json
 from webhook.audit.errors import AuditError
-from webhook.audit.queries import LONGEST_SOUGHT, MOST_ON_A_PAGE, Cursor, Filter, Reader
+from webhook.audit.queries import LONGEST_SOUGHT, MOST_ON_A_PAGE, Reader
 from webhook.audit.record import microseconds
+from webhook.audit.results import Cursor, Filter
 from webhook.policy.rules import Rule
 from webhook.review.decision import Outcome
 from webhook.serving.audit_access import Refused

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from webhook.audit.answers import decision_json, list_json, stats_json
-from webhook.audit.record import microseconds
+from webhook.audit.record import microseconds, rfc3339
 from webhook.cli.audit_options import add_audit_place, audit_database
 from webhook.cli.audit_report import (
     HEADERS,
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from webhook.audit.queries import Cursor, Filter, Found, Page, Reader
+    from webhook.audit.queries import Reader
+    from webhook.audit.results import Cursor, Filter, Found, Page
 
 PAGE = 50
 TOP = 20
@@ -199,6 +200,11 @@ def list_records(args: argparse.Namespace) -> int:
         seen = reader.newest()
         page = reader.first(wanted, limit, _after(args.after))
         _print_page(form, page, follows=args.follow)
+        if page.behind is not None and len(page.found) < limit:
+            say(
+                f"nothing before {rfc3339(page.behind.last_time)} was looked through, to end in "
+                f"time; go on with --after {page.behind}, or ask for less with --since and others"
+            )
         if args.follow:
             _follow(reader, wanted, seen, form)
     finally:
@@ -312,7 +318,7 @@ def _reader(args: argparse.Namespace) -> Reader:
 
 
 def _filter(args: argparse.Namespace) -> Filter:
-    from webhook.audit.queries import Filter
+    from webhook.audit.results import Filter
 
     vm = args.vm
     if vm and "/" not in vm:
@@ -331,7 +337,7 @@ def _filter(args: argparse.Namespace) -> Filter:
 
 
 def _after(text: str | None) -> Cursor | None:
-    from webhook.audit.queries import Cursor
+    from webhook.audit.results import Cursor
 
     if text is None:
         return None
