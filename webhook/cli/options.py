@@ -11,6 +11,7 @@ from webhook.cli.printing import Form
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from enum import StrEnum
 
 # A string, because argparse's own class cannot be subscripted when the program runs.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -129,16 +130,22 @@ def seconds(text: str) -> float:
     return length
 
 
-def add_output(parser: argparse.ArgumentParser) -> None:
-    """Add ``-o``."""
+def add_output(parser: argparse.ArgumentParser, forms: type[StrEnum] = Form) -> None:
+    """Add ``-o``.
+
+    Args:
+        parser: The command's.
+        forms: What it takes; the first is the default.
+    """
+    *most, last = forms
     parser.add_argument(
         "-o",
         "--output",
         metavar="FORM",
-        type=Form,
-        choices=list(Form),
-        default=Form.TABLE,
-        help="table, json or yaml (default: table)",
+        type=forms,
+        choices=list(forms),
+        default=most[0],
+        help=f"{', '.join(most)} or {last} (default: {most[0]})",
     )
 
 

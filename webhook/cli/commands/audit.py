@@ -85,16 +85,8 @@ def _add_list(group: Commands) -> None:
     parser.add_argument(
         "-f", "--follow", action="store_true", help="go on printing what comes, until Ctrl-C"
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FORM",
-        type=ListForm,
-        choices=list(ListForm),
-        default=ListForm.TABLE,
-        help="table, json, yaml, jsonl or csv (default: table)",
-    )
     add_audit_place(parser)
+    add_output(parser, ListForm)
 
 
 def _add_show(group: Commands) -> None:
