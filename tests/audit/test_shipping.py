@@ -22,6 +22,7 @@ from webhook.audit.loss import Loss, Reason
 from webhook.audit.retention import Retention
 from webhook.audit.shipping import Shipper
 from webhook.audit.spool import Spool
+from webhook.audit.store import Store
 
 FOR_EVER = Retention(seconds=1e9, rows=10**9)
 
@@ -128,6 +129,30 @@ def test_a_restart_ships_what_is_left_and_nothing_twice(tmp_path, url) -> None:
     eventually(lambda: len(counts(url)) == 21)
     after.stop()
     assert counts(url) == each_once([before, after])
+
+
+def test_what_came_while_a_stopping_server_shipped_is_shipped_too(
+    tmp_path, url, monkeypatch
+) -> None:
+    shipping, go_on, write = threading.Event(), threading.Event(), Store.write
+
+    def held(*given) -> None:
+        shipping.set()
+        assert go_on.wait(SECONDS)
+        write(*given)
+
+    monkeypatch.setattr(Store, "write", held)
+    replica = Replica(tmp_path / "spool", url)
+    replica.refuse(0)
+    assert shipping.wait(SECONDS)
+    replica.refuse(1)
+    stopping = threading.Thread(target=replica.stop)
+    stopping.start()
+    # It waits for the batch that is under way.
+    stopping.join(0.2)
+    go_on.set()
+    stopping.join(SECONDS)
+    assert counts(url) == each_once([replica])
 
 
 def test_a_record_that_the_database_does_not_take_is_told_and_holds_up_no_other(

@@ -166,7 +166,7 @@ def test_an_api_server_without_streaming_lists_is_read_page_by_page(server, foll
     plain = list(server.plane.apiserver.command)
     server.plane.apiserver.command.append("--feature-gates=WatchList=false")
     try:
-        server.restart()
+        server.plane.restart_apiserver()
         followed = follow(server.kubeconfig)
         assert len(followed.synced().nodes) == 7
         server.add(node("later"))
@@ -174,7 +174,7 @@ def test_an_api_server_without_streaming_lists_is_read_page_by_page(server, foll
         assert told(found) == told(listed(server.kubeconfig))
     finally:
         server.plane.apiserver.command[:] = plain
-        server.restart()
+        server.plane.restart_apiserver()
 
 
 def test_a_list_of_several_pages_is_whole(server):

@@ -50,6 +50,15 @@ def listed(guard: Guard, *arguments: str) -> list[dict[str, Any]]:
     return items
 
 
+def wait_kept(pool: Pool, guard: Guard, decision: str) -> None:
+    """Wait until a decision is in the database; those before it are there by then."""
+    pool.api.wait_until(
+        lambda: decision in [r["decision"] for r in listed(guard)],
+        30,
+        "the decision is in the audit",
+    )
+
+
 def decision_in(text: str) -> str:
     """Return the decision id that a message ends with."""
     found = re.search(r"Decision ([0-9a-f-]{36})", text)
@@ -135,6 +144,7 @@ def test_dry_runs_of_migrations_are_answered_alike_and_leave_neither_record_nor_
     assert (event["count"], decision_in(event["message"])) == (1, decision_in(real.stderr))
     told = pool.events("VirtualMachineInstance", "passthrough")
     assert not [event for event in told if event["reason"].startswith("Migration")]
+    wait_kept(pool, guard, decision_in(real.stderr))
     kept = listed(guard, "--namespace", pool.namespace)
     assert [
         (r["decision"], r["count"]) for r in kept if r["kind"] == "VirtualMachineInstanceMigration"
@@ -169,6 +179,7 @@ def test_a_dry_run_of_a_change_of_the_kubevirt_cr_leaves_neither_record_nor_even
 
     real = choose("Nowhere-v1")
     assert real.returncode == 1
+    wait_kept(pool, guard, decision_in(real.stderr))
     kept = listed(guard, "--rule", "cluster-cpu-model")
     assert [(r["decision"], r["count"], r["outcome"]) for r in kept] == [
         (decision_in(real.stderr), 1, "refused")

@@ -112,6 +112,8 @@ class Shipper:
         pause, ready, retained = FIRST_PAUSE, False, 0.0
         try:
             while not self._stopping.is_set() or time.monotonic() < self._ends:
+                # Before a batch is taken: what came into the spool since is in none yet.
+                stopping = self._stopping.is_set()
                 try:
                     if not ready:
                         migrate(engine)
@@ -131,7 +133,7 @@ class Shipper:
                     if self._stopping.is_set():
                         return
                 else:
-                    if idle and self._stopping.is_set():
+                    if idle and stopping:
                         return
                     if idle:
                         self._stopping.wait(IDLE_SECONDS)
