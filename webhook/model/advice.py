@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from webhook.model import cpu_generations, fields, labels
 from webhook.model.cpu import architecture, host_cpu
@@ -113,11 +113,8 @@ def models_by_reach(snapshot: Snapshot, vendor: str = "") -> list[tuple[str, int
     Those that reach most nodes come first; of equals, the newest. With a vendor, only the nodes
     of that vendor count.
     """
-    memory = snapshot.nodes.memory
-    known = memory.get((_REACH, vendor))
-    if known is None:
-        known = memory[(_REACH, vendor)] = _reach(snapshot.nodes, vendor)
-    return cast("list[tuple[str, int]]", known)
+    nodes = snapshot.nodes
+    return nodes.memory.recall((_REACH, vendor), lambda: _reach(nodes, vendor))
 
 
 def _reach(nodes: NodeGroups, vendor: str) -> list[tuple[str, int]]:
@@ -198,15 +195,16 @@ class _Vendors(NamedTuple):
 
 
 def _vendors(nodes: NodeGroups) -> _Vendors:
-    known = nodes.memory.get(_VENDORS)
-    if known is None:
-        found = {}
-        for group in nodes.groups:
-            vendors = host_cpu(group.representative.labels).vendors
-            if labels.SCHEDULABLE in group.representative.labels:
-                found.update(dict.fromkeys(group.position, vendors))
-        known = nodes.memory[_VENDORS] = _Vendors(found, Counter(found.values()))
-    return cast("_Vendors", known)
+    return nodes.memory.recall(_VENDORS, lambda: _read_vendors(nodes))
+
+
+def _read_vendors(nodes: NodeGroups) -> _Vendors:
+    found = {}
+    for group in nodes.groups:
+        vendors = host_cpu(group.representative.labels).vendors
+        if labels.SCHEDULABLE in group.representative.labels:
+            found.update(dict.fromkeys(group.position, vendors))
+    return _Vendors(found, Counter(found.values()))
 
 
 def _where_to_set(vmi: VirtualMachineInstance, snapshot: Snapshot, model: str) -> str:

@@ -42,6 +42,14 @@ class Memory:
             self.keep(key, known)
         return cast("_Found", known)
 
+    def __len__(self) -> int:
+        """Return how many answers are kept."""
+        return len(self._known)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._known.clear()
+
     def get(self, key: Hashable) -> object | None:
         """Return what was found out, None where nothing was."""
         return self._known.get(key)
@@ -49,7 +57,7 @@ class Memory:
     def keep(self, key: Hashable, found: object) -> None:
         """Keep what was found out."""
         if len(self._known) >= MOST:
-            self._known.clear()
+            self.clear()
         self._known[key] = found
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 
 from webhook.model import fields, labels
 from webhook.model.cpu import CPU_LABELS, host_cpu
+from webhook.model.memory import Memory
 from webhook.model.node import Node
 from webhook.model.rooms import Free, Rooms, room, too_small
 
@@ -194,7 +195,7 @@ class NodeGroups:
         self._free: list[Free | None] = [None] * len(self.groups)
         self._rooms: dict[object, Rooms] = {}
         self._rooms_before: Mapping[object, _RoomsBefore] = {}
-        self.memory: dict[object, object] = {}
+        self.memory = Memory()
         self._places: dict[str, Mapping[str, Mapping[int, tuple[int, ...]]]] = {}
 
     def _group(
@@ -232,10 +233,7 @@ class NodeGroups:
         if self.individual.any_of(CPU_LABELS):
             return host_cpu(node.labels)
         key = (host_cpu, self.groups[self._group_of[node.name]].kind)
-        known = self.memory.get(key)
-        if known is None:
-            known = self.memory[key] = host_cpu(node.labels)
-        return cast("HostCpu", known)
+        return self.memory.recall(key, lambda: host_cpu(node.labels))
 
     def settled(self, now: float | None) -> int:
         """Return a number that is the same as long as the same groups count as settled.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from webhook.model.obstacle import Code, Kind, Obstacle, Origin, collect, lasting
 from webhook.model.obstacles import PASSING_TAINTS, obstacles, unsettled
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
     from webhook.model.pod_affinity import Domains
     from webhook.model.requirements import Requirements
 
-__all__ = ["REMEMBERED", "Assessment", "Conditions", "Part", "assess", "assess_one"]
-
-# Different demands whose answers are kept beside the nodes.
-REMEMBERED = 1024
+__all__ = ["Assessment", "Conditions", "Part", "assess", "assess_one"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +143,7 @@ def _bases(shared: Requirements, nodes: NodeGroups, under: Conditions) -> tuple[
     # Whose labels may still come changes with the time, and nothing else does.
     settles = unsettled(shared.source_settling_until, under.now)
     key = _key(shared, under), nodes.settled(under.now), settles
-    known = nodes.memory.get(key)
-    if known is None:
-        if len(nodes.memory) >= REMEMBERED:
-            nodes.memory.clear()
-        known = nodes.memory[key] = _judged(shared, nodes, under)
-    return cast("tuple[_Base, ...]", known)
+    return nodes.memory.recall(key, lambda: _judged(shared, nodes, under))
 
 
 def _key(shared: Requirements, under: Conditions) -> object:
