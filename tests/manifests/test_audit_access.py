@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from tests.manifests.conftest import Kubectl, installation, token_of
 from tests.manifests.rendering import MANIFESTS
 from tests.manifests.waiting import tries
+from tests.server.running import outward_address
 from tests.testbed.bed.api import Api, path
 from tests.testbed.bed.control_plane import ControlPlane
 from webhook.audit.database import engine_of, migrate, sqlite_url
@@ -165,13 +165,7 @@ def test_a_token_for_the_guard_alone_is_enough(port: Port, api: Api, reader: str
 def test_from_another_host_a_token_for_the_api_server_is_not_taken(
     open_port: Callable[..., Port], api: Api, reader: str
 ) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            pytest.skip("this machine has no address but loopback")
-        address = probe.getsockname()[0]
-    abroad = open_port(address)
+    abroad = open_port(outward_address())
     assert allowed(abroad, token_of(api, "reader", AUDIENCE, namespace="default"))
     status, body, _ = abroad.ask(reader)
     assert status == 401

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests import captured_cluster
-from tests.audit.postgres import Postgres
+from tests.audit import postgres
 from tests.manifests.conftest import Kubectl, installation, token_of
 from tests.manifests.rendering import MANIFESTS, Object, container, overlay, the, workload
 from tests.manifests.waiting import tries
@@ -61,10 +61,8 @@ def cluster(api: Api) -> None:
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
     """The URL of a PostgreSQL database, which both replicas would share."""
-    server = Postgres()
-    server.execute("create database audit")
-    yield server.url("audit")
-    server.close()
+    with postgres.database() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 JSON = {"Content-Type": "application/json"}
@@ -41,6 +44,20 @@ def outcome(**settings: Any) -> tuple[int, str]:
         process.kill()
         process.wait()
     return process.returncode, errors
+
+
+def outward_address() -> str:
+    """Return an address of this machine but loopback: as far away as a server can tell.
+
+    The test is skipped where there is none.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        address: str = probe.getsockname()[0]
+        return address
 
 
 class RunningServer:

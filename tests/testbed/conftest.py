@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.audit.postgres import Postgres
+from tests.audit import postgres
 from tests.testbed.bed import recipe
 from tests.testbed.bed.api import JSON_PATCH
 from tests.testbed.bed.guard import Guard
@@ -107,10 +107,8 @@ def probe(module_pool: Pool) -> Probe:
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
     """The URL of a PostgreSQL database for the audit."""
-    server = Postgres()
-    server.execute("create database audit")
-    yield server.url("audit")
-    server.close()
+    with postgres.database() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

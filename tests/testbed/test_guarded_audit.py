@@ -13,20 +13,13 @@ from typing import Any
 from tests.testbed.bed.guard import SETTLED_AFTER, Guard
 from tests.testbed.bed.kubevirt import CR
 from tests.testbed.bed.pool import Pool
+from tests.testbed.stuck import stuck
 
 API_SERVER = "system:serviceaccount:kubevirt:kubevirt-apiserver"
 CONTROLLER = "system:serviceaccount:kubevirt:kubevirt-controller"
 MIGRATIONS = "virtualmachineinstancemigrations"
 RETRIES_FOR = int(os.environ.get("EVACUATION_RETRIES_FOR", "0"))
 """Seconds for which virt-controller is let try an evacuation again; 0: a few tries."""
-
-
-def stuck(pool: Pool) -> str:
-    source = pool.node("icelake")
-    pool.node("milan")
-    pool.vm("web", on=source)
-    pool.wait_until_older(SETTLED_AFTER)
-    return source
 
 
 def audit(guard: Guard, *arguments: str) -> tuple[int, Any]:

@@ -6,8 +6,9 @@ import json
 from datetime import datetime
 
 from tests.testbed.bed.api import Object
-from tests.testbed.bed.guard import SETTLED_AFTER, Guard
+from tests.testbed.bed.guard import Guard
 from tests.testbed.bed.pool import Pool
+from tests.testbed.stuck import stuck
 
 DECISION = "migration-guard.io/decision"
 TIMEOUT = "migration-guard.io/completion-timeout"
@@ -15,15 +16,6 @@ DEADLINE = "migration-guard.io/completion-deadline"
 BASIS = "migration-guard.io/completion-basis"
 CONTROLLER = "system:serviceaccount:kubevirt:kubevirt-controller"
 NO = 'admission webhook "migration-create.validate.migration-guard.io" denied the request: '
-
-
-def stuck(pool: Pool) -> str:
-    """Start a VM on a node whose CPU no other node has; return the node."""
-    source = pool.node("icelake")
-    pool.node("milan")
-    pool.vm("web", on=source)
-    pool.wait_until_older(SETTLED_AFTER)
-    return source
 
 
 def assert_has_deadline(migration: Object, pod: Object) -> None:

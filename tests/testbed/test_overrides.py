@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.testbed.bed.api import Api, ApiError, Object, path
-from tests.testbed.bed.guard import SETTLED, SETTLED_AFTER, Guard
+from tests.testbed.bed.guard import SETTLED, Guard
 from tests.testbed.bed.pool import Pool, vm_manifest
+from tests.testbed.stuck import stuck
 
 OVERRIDE, BY = "migration-guard.io/override", "migration-guard.io/override-by"
 VMIS, MIGRATIONS = "virtualmachineinstances", "virtualmachineinstancemigrations"
@@ -53,15 +54,6 @@ def migrations_are_warned_about(guard: Guard) -> Iterator[None]:
 def by_kubectl(pool: Pool, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run kubectl as Bob, in the pool's namespace."""
     return pool.bed.kubectl("--as", BOB, "-n", pool.namespace, *arguments, stdin=stdin)
-
-
-def stuck(pool: Pool, **annotations: str) -> None:
-    source = pool.node("icelake")
-    pool.node("milan")
-    vm = vm_manifest("web")
-    vm["spec"]["template"]["metadata"]["annotations"] = annotations
-    pool.start(vm, on=source)
-    pool.wait_until_older(SETTLED_AFTER)
 
 
 def migrate(pool: Pool, user: Api, **annotations: str) -> Object:
