@@ -1,7 +1,6 @@
 """What KubeVirt 1.8.4 leaves open, with the guard: each is refused, or its selector is there.
 
-That it is open without the guard stands in test_against_virt_controller.py and
-test_migrations_without_the_guard.py.
+That it is open without the guard stands in test_migrations_without_the_guard.py.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from tests.testbed.bed.pool import Pool
 
 MODEL = "cpu-model-migration.node.kubevirt.io/"
 FEATURE = "cpu-feature.node.kubevirt.io/"
+VENDOR = "cpu-vendor.node.kubevirt.io/"
+HOST_MODEL = "host-model-cpu.node.kubevirt.io/"
 
 
 @pytest.mark.parametrize("model", [None, "host-model", "Haswell", "host-passthrough"])
@@ -77,14 +79,42 @@ def test_selectors_remembered_from_an_earlier_migration_hold_when_no_node_meets_
     assert gone in hangs(pool, "web")
 
 
+def lands_on(pool: Pool, other: str, added: dict[str, str] | None = None) -> dict[str, str]:
+    """Migrate the VM to a node with another CPU, unhindered; return what its pod asked for."""
+    name = pool.migrate("web", added)
+    asked: dict[str, str] = pool.target_pod(name)["spec"]["nodeSelector"]
+    pool.wait_migration(name)
+    assert pool.vmi("web")["status"]["nodeName"] == other
+    return asked
+
+
+def test_a_required_feature_makes_the_target_forget_the_source_cpu(pool: Pool) -> None:
+    source, other = pool.node("icelake"), pool.node("cascadelake")
+    pool.vm("web", "host-model", {"avx512f": "require"}, on=source)
+    asked = lands_on(pool, other)
+    assert [key for key in asked if key.startswith((MODEL, FEATURE))] == [f"{FEATURE}avx512f"]
+
+
+def test_a_source_without_host_model_label_fails_open(pool: Pool) -> None:
+    source = pool.node("icelake", labels={f"{HOST_MODEL}Icelake-Server": None})
+    other = pool.node("cascadelake")
+    pool.vm("web", "host-model", on=source)
+    asked = lands_on(pool, other)
+    assert not [key for key in asked if key.startswith((MODEL, FEATURE))]
+
+
+def test_an_added_vendor_sends_a_host_passthrough_guest_to_the_other_vendor(pool: Pool) -> None:
+    source, other = pool.node("icelake"), pool.node("milan")
+    pool.vm("web", "host-passthrough", on=source)
+    asked = lands_on(pool, other, {f"{VENDOR}AMD": "true"})
+    assert [key for key in asked if key.startswith(VENDOR)] == [f"{VENDOR}AMD"]
+
+
 def test_a_host_passthrough_guest_is_sent_to_any_cpu_of_the_vendor(pool: Pool) -> None:
     source, other = pool.node("icelake"), pool.node("cascadelake")
     pool.vm("web", "host-passthrough", on=source)
-    name = pool.migrate("web")
-    asked = pool.target_pod(name)["spec"]["nodeSelector"]
+    asked = lands_on(pool, other)
     assert not [key for key in asked if key.startswith((MODEL, FEATURE))]
-    pool.wait_migration(name)
-    assert pool.vmi("web")["status"]["nodeName"] == other
 
 
 def test_a_host_model_vm_starts_on_a_node_that_its_guest_cannot_leave(pool: Pool) -> None:
