@@ -14,6 +14,9 @@ OVERLAY = "overlays/high-availability"
 DATABASE = True
 NOTICED_AFTER = 2.0
 """Seconds; a kubelet looks for ended containers once a second, and the news has a way to go."""
+WEBHOOK_TIMEOUT = 2.0
+"""Seconds; timeoutSeconds of the manifests. A request waits for two webhooks, one after another."""
+SLACK = 2.0
 Questions = tuple[Question, Question]
 
 
@@ -73,6 +76,30 @@ def test_a_dead_replica_that_is_still_led_to_costs_reviews_until_it_is_taken_out
     calls = failed_calls(testbed.api) - failed
     print(f"calls of webhooks that failed: {calls:.0f}")
     assert calls >= len(lost)
+
+
+def test_a_replica_that_hangs_costs_each_call_its_timeout_until_it_is_taken_out(
+    testbed: TestBed, guard: Guard, questions: Questions, probe: Probe
+) -> None:
+    failed = failed_calls(testbed.api)
+    with SteadyLoad(testbed.api, questions) as load:
+        # The API server keeps to the connections that it has: at least one of the two has some.
+        for replica in tuple(guard.replicas):
+            with replica.hung():
+                # As a readiness probe does, which tells a hung server by its silence alone.
+                assert replica.ask("/readyz") == (0, "")
+                guard.take_out(replica)
+                load.settle()
+                probe.turn()
+            guard.put_back(replica)
+            wait_until_known(probe, guard)
+            load.settle()
+    lost = load.not_right()
+    assert {answer.outcome for answer in lost} == {Outcome.LET_THROUGH}
+    slowest = max(answer.ended - answer.began for answer in lost)
+    print(f"calls of webhooks that failed: {failed_calls(testbed.api) - failed:.0f}")
+    print(f"let through: {len(lost)}, the slowest after {slowest:.1f} s")
+    assert slowest < 2 * WEBHOOK_TIMEOUT + SLACK
 
 
 def test_with_both_replicas_dead_the_cluster_works_as_without_the_guard(

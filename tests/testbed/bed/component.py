@@ -97,18 +97,18 @@ class Component:
                 )
             time.sleep(0.05)
 
-    def ask_to_stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Send its process group a signal."""
+    def send(self, what: signal.Signals) -> None:
+        """Send its process group a signal; does nothing where it has ended."""
         if self._process is not None:
             with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, how)
+                os.killpg(self._process.pid, what)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it and everything it started; does nothing where it has ended."""
         process = self._process
         if process is None:
             return
-        self.ask_to_stop(how)
+        self.send(how)
         with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
         with suppress(ProcessLookupError):

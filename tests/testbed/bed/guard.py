@@ -145,6 +145,11 @@ class Guard:
         self.replicas = [replica for replica in self.replicas if replica not in replicas]
         self._lead_to_replicas()
 
+    def put_back(self, *replicas: Replica) -> None:
+        """Lead to servers again that were taken out, as happens once they are ready again."""
+        self.replicas += replicas
+        self._lead_to_replicas()
+
     @contextmanager
     def dead(self) -> Iterator[None]:
         """Kill all servers and take them out of the Service, and start as many afterwards."""

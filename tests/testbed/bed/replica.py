@@ -7,7 +7,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,15 @@ class Replica:
         self._process.stop(how)
         if self._process in self._bed.more:
             self._bed.more.remove(self._process)
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """Let all of its processes do nothing; the system still takes connections for them."""
+        self._process.send(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send(signal.SIGCONT)
 
     @property
     def running(self) -> bool:

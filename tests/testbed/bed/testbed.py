@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
@@ -60,7 +61,7 @@ class TestBed:
     def stop(self) -> None:
         """End every process. All are asked at once: none has anything left to keep."""
         for component in reversed(self.components):
-            component.ask_to_stop()
+            component.send(signal.SIGTERM)
         for component in reversed(self.components):
             component.stop()
 
