@@ -16,12 +16,15 @@ from tests.testbed.bed.pool import Pool
 from tests.testbed.bed.testbed import TestBed
 from tests.testbed.evacuations import Departure, Evacuation
 
+WARNED = f"{SETTLED}rules: {{incompatible-target: {{origins: {{evacuation: warn}}}}}}\n"
 ARMS = {
-    "refused": SETTLED,
-    "warned": f"{SETTLED}rules: {{incompatible-target: {{origins: {{evacuation: warn}}}}}}\n",
+    "drain": ("overlays/drain", SETTLED),
+    "refused": ("overlays/kubevirt", SETTLED),
+    "warned": ("overlays/kubevirt", WARNED),
     "without": None,
 }
-"""The guard's configuration for each way of treating evacuations; None: no guard."""
+"""What is installed for each way of treating evacuations, and its configuration: with the component
+drain, evictions are refused before there is an evacuation. None: no guard."""
 STUCK, MOVABLE = 20, 5
 
 
@@ -45,9 +48,10 @@ def main() -> None:
 
 
 def runs(bed: TestBed, folder: Path, arm: str, count: int, seconds: float) -> None:
-    settings = ARMS[arm]
-    if settings is not None:
-        guard = Guard(bed, folder / "guard")
+    installed = ARMS[arm]
+    if installed is not None:
+        overlay, settings = installed
+        guard = Guard(bed, folder / "guard", overlay)
         guard.install()
         guard.restart(settings)
     ended = []

@@ -113,7 +113,8 @@ class Evacuation:
             heartbeat: Least and most seconds between two heartbeats of a node.
         """
         source, target = self.pool.nodes
-        draining = threading.Thread(target=self._drain, args=(source,), daemon=True)
+        over = threading.Event()
+        draining = threading.Thread(target=self._drain, args=(source, over), daemon=True)
         began = time.monotonic()
         left: dict[str, float] = {}
         with Heartbeats(self.pool, heartbeat):
@@ -124,12 +125,13 @@ class Evacuation:
                         left.setdefault(vmi["metadata"]["name"], time.monotonic() - began)
                 time.sleep(0.5)
         watched = time.monotonic() - began
+        over.set()
         draining.join()
         return Departure(watched, left)
 
-    def _drain(self, source: str) -> None:
+    def _drain(self, source: str, over: threading.Event) -> None:
         """Drain until every VM was asked to leave; KubeVirt goes on from there by itself."""
-        while any(
+        while not over.is_set() and any(
             vmi["status"].get("nodeName") == source and not vmi["status"].get("evacuationNodeName")
             for vmi in self._vmis()
         ):
