@@ -28,6 +28,7 @@ from webhook.policy.rules import Mode
 def test_the_overlays_are_those_that_are_documented() -> None:
     assert OVERLAYS == [
         "cert-manager",
+        "drain",
         "harvester",
         "high-availability",
         "kubevirt",
@@ -187,8 +188,8 @@ def combined(folder: Path, *parts: str, **more: Any) -> Path:
 @pytest.mark.parametrize(
     "parts",
     [
-        ("harvester", "cert-manager", "high-availability", "strict", "first-boot"),
-        ("high-availability", "first-boot", "strict", "cert-manager", "kubevirt"),
+        ("harvester", "cert-manager", "high-availability", "strict", "first-boot", "drain"),
+        ("high-availability", "drain", "first-boot", "strict", "cert-manager", "kubevirt"),
     ],
     ids=lambda parts: parts[0],
 )
@@ -210,7 +211,9 @@ def test_the_parts_can_be_combined_in_any_order(tmp_path: Path, parts: tuple[str
     assert bool(of_kind(objects, "Role")) == ("harvester" in parts)
     affinity = workload(objects)["spec"]["template"]["spec"].get("affinity")
     assert (affinity is not None) == ("kubevirt" in parts)
-    assert "first-pod-create.mutate.migration-guard.io" in {e["name"] for e in webhooks(objects)}
+    names = {entry["name"] for entry in webhooks(objects)}
+    assert "first-pod-create.mutate.migration-guard.io" in names
+    assert "eviction.mutate.migration-guard.io" in names
     assert "Fail" in {entry["failurePolicy"] for entry in webhooks(objects)}
     configuration = the(objects, "ConfigMap")
     assert configuration["metadata"]["name"] == "migration-guard"

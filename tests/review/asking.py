@@ -20,6 +20,16 @@ from webhook.review.memory import RefusalMemory
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 CONTROLLER = "system:serviceaccount:kubevirt:kubevirt-controller"
 GROUP = "kubevirt.io/v1"
+UPGRADE: dict[str, Any] = {
+    "apiVersion": "harvesterhci.io/v1beta1",
+    "kind": "Upgrade",
+    "metadata": {
+        "name": "u",
+        "namespace": "harvester-system",
+        "labels": {"harvesterhci.io/latestUpgrade": "true"},
+    },
+    "status": {"conditions": [{"type": "Completed", "status": "Unknown"}]},
+}
 
 
 def new_id() -> str:

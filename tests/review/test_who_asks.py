@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.review.asking import (
     CONTROLLER,
     NOW,
+    UPGRADE,
     Cluster,
     launcher,
     migration,
@@ -27,16 +28,6 @@ WORKLOAD_UPDATE = {"kubevirt.io/workloadUpdateMigration": ""}
 OVERRIDE = "migration-guard.io/override"
 OVERRIDE_BY = "migration-guard.io/override-by"
 DECISION = "migration-guard.io/decision"
-UPGRADE = {
-    "apiVersion": "harvesterhci.io/v1beta1",
-    "kind": "Upgrade",
-    "metadata": {
-        "name": "u",
-        "namespace": "harvester-system",
-        "labels": {"harvesterhci.io/latestUpgrade": "true"},
-    },
-    "status": {"conditions": [{"type": "Completed", "status": "Unknown"}]},
-}
 
 
 @pytest.mark.parametrize(

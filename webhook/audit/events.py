@@ -29,6 +29,8 @@ _LONGEST_NAME = 253
 _LONGEST_REASON = 120
 _MIGRATION = "VirtualMachineInstanceMigration"
 _VMI = "VirtualMachineInstance"
+_EVICTION = "Eviction"
+_VMI_VERSION = "kubevirt.io/v1"
 _NORMAL, _WARNING = "Normal", "Warning"
 _SAID = {
     Outcome.REFUSED: (_WARNING, "Refused"),
@@ -37,8 +39,10 @@ _SAID = {
     Outcome.OVERRIDDEN: (_NORMAL, "Overridden"),
     Outcome.EXEMPT: (_NORMAL, "Exempted"),
 }
-REASONS = tuple(prefix + word for prefix in ("Migration", "Change") for _, word in _SAID.values())
-"""All that can stand as an Event's reason: of a new migration, or of another change."""
+REASONS = tuple(
+    prefix + word for prefix in ("Migration", "Eviction", "Change") for _, word in _SAID.values()
+)
+"""All that can stand as an Event's reason: of a new migration, an eviction, or another change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +121,16 @@ def events_of(record: Record) -> tuple[Event, ...]:
     """Return the Events that tell of a decision: none where nobody needs to be told.
 
     A decision on a migration is told on its VMI, which stays when the migration does not come to
-    be; and on the migration too, where it does.
+    be; and on the migration too, where it does. That on an eviction is told on the VMI.
     """
     said = _SAID.get(record.outcome)
-    if said is None or record.phase != VALIDATING or record.dry_run or not record.namespace:
+    evicts = record.kind == _EVICTION
+    heard = record.phase == VALIDATING or evicts
+    if said is None or not heard or record.dry_run or not record.namespace:
         return ()
     kind, word = said
     new_migration = record.kind == _MIGRATION and record.operation == "CREATE"
-    reason = ("Migration" if new_migration else "Change") + word
+    reason = ("Eviction" if evicts else "Migration" if new_migration else "Change") + word
     message = _message(record)
     same = record.fold()
     return tuple(
@@ -134,11 +140,15 @@ def events_of(record: Record) -> tuple[Event, ...]:
 
 def _objects(record: Record) -> list[ObjectReference]:
     written = f"{record.group}/{record.version}"
+    evicts = record.kind == _EVICTION
     found = []
-    if record.kind == _MIGRATION:
+    if record.kind == _MIGRATION or evicts:
         namespace, _, name = record.vm.partition("/")
+        version = _VMI_VERSION if evicts else written
         if name:
-            found.append(ObjectReference(written, _VMI, namespace, name, record.vm_uid))
+            found.append(ObjectReference(version, _VMI, namespace, name, record.vm_uid))
+        if evicts:
+            return found
         if record.operation == "CREATE" and not (record.allowed and record.object_uid):
             return found
     if record.name:

@@ -184,11 +184,22 @@ def _of_pod(obj: Object, decision: Decision, facts: Snapshot) -> _About:
     return _About(key, vmi.uid, "", vmi.node_name, "", model, who)
 
 
+def _of_eviction(obj: Object, decision: Decision, facts: Snapshot) -> _About:
+    eviction = LauncherPod.from_object(obj)
+    pod = facts.launcher_pod(eviction.namespace, eviction.name)
+    vmi = None if pod is None else facts.vmis.get(f"{pod.namespace}/{pod.vmi_name}")
+    if vmi is None:
+        return _About()
+    model, who = model_source(vmi, facts)
+    return _About(vmi.key, vmi.uid, vmi.node_name, vmi.node_name, "", model, who)
+
+
 _FINDERS = {
     "VirtualMachineInstanceMigration": _of_migration,
     "VirtualMachineInstance": _of_instance,
     "VirtualMachine": _of_machine,
     "Pod": _of_pod,
+    "Eviction": _of_eviction,
 }
 
 

@@ -229,6 +229,11 @@ def _of_entry(entry: _Entry, kubevirt_namespaces: Collection[str]) -> Iterator[s
             f"{entry.name} says failurePolicy Fail: a refused pod leaves its migration "
             "pending for ever"
         )
+    if entry.fails and entry.asks("", "pods/eviction", "CREATE"):
+        yield (
+            f"{entry.name} says failurePolicy Fail: without the guard no node with a virtual "
+            "machine can be drained"
+        )
     if entry.fails and entry.asks(KUBEVIRT, _MIGRATIONS, "CREATE"):
         yield from _of_updates(entry, kubevirt_namespaces)
     if entry.exact:

@@ -42,6 +42,7 @@ _VMI_SPEC: Mapping[str, Shape] = {
         "memory": True,
         "resources": True,
     },
+    "evictionStrategy": True,
     "nodeSelector": True,
     "resourceClaims": [{"name": True}],
     "runtimeClassName": True,

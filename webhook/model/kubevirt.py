@@ -94,6 +94,7 @@ class KubeVirt:
     node_selectors: Mapping[str, str] = field(default_factory=dict)
     node_drain_taint: str = "kubevirt.io/drain"
     default_runtime_class: str = ""
+    eviction_strategy: str = ""
     scheduler: str = ""
     memory_overcommit: int = 100
     cpu_allocation_ratio: int = 10
@@ -128,6 +129,7 @@ class KubeVirt:
             node_drain_taint=fields.text(configuration, "migrations", "nodeDrainTaintKey")
             or "kubevirt.io/drain",
             default_runtime_class=fields.text(configuration, "defaultRuntimeClass"),
+            eviction_strategy=fields.text(configuration, "evictionStrategy"),
             scheduler=fields.text(configuration, "schedulerName"),
             memory_overcommit=fields.integer(developer, "memoryOvercommit") or 100,
             cpu_allocation_ratio=fields.integer(developer, "cpuAllocationRatio") or 10,

@@ -89,6 +89,12 @@ class Snapshot:
             return "no node with KubeVirt's labels is among the facts"
         return ""
 
+    def launcher_pod(self, namespace: str, name: str) -> LauncherPod | None:
+        """Return a virt-launcher pod that is not finished, None where there is none such."""
+        pods = (pod for several in self.pods.values() for pod in several)
+        found = (pod for pod in pods if pod.name == name and pod.namespace == namespace)
+        return next(found, None)
+
     def source_of(self, vmi: VirtualMachineInstance) -> Source:
         """Return where a VMI runs: its node, and its newest pod there."""
         if not vmi.running:

@@ -49,6 +49,7 @@ class ReviewedKind(StrEnum):
     VMI = "VirtualMachineInstance"
     MIGRATION = "VirtualMachineInstanceMigration"
     POD = "Pod"
+    EVICTION = "Eviction"
     KUBEVIRT = "KubeVirt"
 
 
@@ -104,8 +105,8 @@ _ABOUT: Mapping[Rule, _About] = {
         Mode.ENFORCE, (ReviewedKind.MIGRATION, ReviewedKind.POD), changes=True
     ),
     Rule.GUARD_ANNOTATIONS: _About(Mode.ENFORCE, (ReviewedKind.MIGRATION,)),
-    Rule.INCOMPATIBLE_TARGET: _About(Mode.ENFORCE, (ReviewedKind.MIGRATION,)),
-    Rule.CHOSEN_NODE: _About(Mode.ENFORCE, (ReviewedKind.MIGRATION,)),
+    Rule.INCOMPATIBLE_TARGET: _About(Mode.ENFORCE, (ReviewedKind.MIGRATION, ReviewedKind.EVICTION)),
+    Rule.CHOSEN_NODE: _About(Mode.ENFORCE, (ReviewedKind.MIGRATION, ReviewedKind.EVICTION)),
     Rule.NO_ROOM_NOW: _About(Mode.WARN, (ReviewedKind.MIGRATION,)),
     Rule.PASSTHROUGH_CPU: _About(Mode.WARN, (ReviewedKind.MIGRATION,)),
     Rule.UNKNOWN_CPU_MODEL: _About(Mode.WARN, (ReviewedKind.VM, ReviewedKind.VMI)),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from webhook.model import fields
+from webhook.review.decision import REFUSED_CODE, TRY_AGAIN_CODE
 from webhook.review.errors import NotAReview
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from webhook.review.decision import Decision
 
 API_VERSION = "admission.k8s.io/v1"
-FORBIDDEN = 403
+EVICTION = "eviction"
+"""The subresource of a pod that evicts it."""
 MOST_WARNINGS = 16
 
 MOST_LEVELS = 254
@@ -29,6 +31,10 @@ Comparing two objects of a thousand would exceed Python's recursion limit. It is
 MOST_VALUES = 500_000
 """How many values the JSON of a review may have, about: small values take ten times their size in
 memory, so seven megabytes of them would need more than the server is given."""
+
+
+# As Go's metav1.StatusReason names them.
+_REASONS = {REFUSED_CODE: "Forbidden", TRY_AGAIN_CODE: "TooManyRequests"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,12 @@ class Review:
     def created(self) -> bool:
         """Whether an object itself is being created."""
         return self.operation == "CREATE" and not self.subresource
+
+    @property
+    def evicts(self) -> bool:
+        """Whether the eviction of a pod is asked for."""
+        asked = (self.group, self.kind, self.operation)
+        return asked == ("policy", "Eviction", "CREATE") and self.subresource == EVICTION
 
     @property
     def updated(self) -> bool:
@@ -125,10 +137,20 @@ def _read(document: Object) -> Review:
         subresource=fields.text(request, "subResource"),
         username=fields.text(request, "userInfo", "username"),
         groups=fields.strings(request, "userInfo", "groups"),
-        dry_run=bool(fields.flag(request, "dryRun")),
+        dry_run=bool(fields.flag(request, "dryRun")) or _evicts_nothing(request),
         obj=fields.mapping(request, "object") or None,
         old=fields.mapping(request, "oldObject") or None,
     )
+
+
+def _evicts_nothing(request: Object) -> bool:
+    """Tell whether an eviction is a dry run: ``kubectl drain`` says so in the object alone.
+
+    Source: ``staging/src/k8s.io/kubectl/pkg/drain/drain.go`` (EvictPod).
+    """
+    if fields.text(request, "kind", "kind") != "Eviction":
+        return False
+    return "All" in fields.strings(request, "object", "deleteOptions", "dryRun")
 
 
 def review_of_object(
@@ -157,7 +179,7 @@ def review_of_object(
         operation=operation,
         namespace=fields.text(obj, "metadata", "namespace") or "default",
         name=fields.text(obj, "metadata", "name"),
-        subresource="",
+        subresource=EVICTION if (group, kind) == ("policy", "Eviction") else "",
         username=username,
         groups=groups,
         dry_run=dry_run,
@@ -181,8 +203,8 @@ def render(review: Review, decision: Decision) -> bytes:
     if not decision.allowed:
         response["status"] = {
             "status": "Failure",
-            "code": FORBIDDEN,
-            "reason": "Forbidden",
+            "code": decision.code,
+            "reason": _REASONS[decision.code],
             "message": decision.message,
         }
     elif decision.patch:

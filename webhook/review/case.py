@@ -194,6 +194,7 @@ class Case:
             override_reason=self.override.reason,
             refusal_follows=self.refusal_follows,
             blind=self._blind() if Outcome.BLIND in outcomes else None,
+            try_again=self.review.evicts,
         )
 
     def _blind(self) -> Blind:

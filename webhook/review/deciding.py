@@ -11,6 +11,7 @@ import jsonpatch
 from webhook.model import fields
 from webhook.model.wording import LONGEST_WARNING, escaped
 from webhook.review import (
+    evictions,
     kubevirts,
     migrations,
     pods,
@@ -40,6 +41,9 @@ MUTATING: Mapping[_Key, Rules] = {
     (KUBEVIRT, "VirtualMachineInstanceMigration", "CREATE"): migrations.mutate_created,
     ("", "Pod", "CREATE"): pods.mutate_created,
 }
+EVICTING: Mapping[_Key, Rules] = {("policy", "Eviction", "CREATE"): evictions.judge_created}
+"""Comes in the mutating pass too, and is refused there; asked about with the component ``drain``
+only."""
 VALIDATING: Mapping[_Key, Rules] = {
     (KUBEVIRT, "VirtualMachine", "CREATE"): virtual_machines.validate_created,
     (KUBEVIRT, "VirtualMachine", "UPDATE"): virtual_machines.validate_updated,
@@ -60,7 +64,7 @@ def mutate(
     memory: RefusalMemory | None = None,
     late: str = "",
 ) -> Decision:
-    """Decide in the mutating pass: changes only, never a refusal or a warning.
+    """Decide in the mutating pass: changes only, never a refusal or a warning, but of an eviction.
 
     Args:
         review: What is asked.
@@ -75,8 +79,9 @@ def mutate(
     Raises:
         InvalidObject: A fact or the object has a field of a type that its kind cannot have.
     """
-    case = Case(review, snapshot, configuration, now, new_id, memory, mutating=True, late=late)
-    return _decide(case, MUTATING)
+    changes = not review.evicts
+    case = Case(review, snapshot, configuration, now, new_id, memory, mutating=changes, late=late)
+    return _decide(case, MUTATING if changes else EVICTING)
 
 
 def validate(
@@ -99,7 +104,8 @@ def validate(
 def _decide(case: Case, table: Mapping[_Key, Rules]) -> Decision:
     review = case.review
     rules = table.get((review.group, review.kind, review.operation))
-    if rules is None or not (review.created or review.updated) or review.obj is None:
+    asked = review.created or review.updated or review.evicts
+    if rules is None or not asked or review.obj is None:
         return Decision(True, Outcome.NOT_REVIEWED, case.decision_id)
     if review.updated and not _changes_what_counts(review):
         return Decision(True, Outcome.NOT_REVIEWED, case.decision_id)
@@ -175,6 +181,9 @@ def both_passes(
     shared = memory if memory is not None else RefusalMemory()
     first = mutate(review, snapshot, configuration, now, new_id, shared)
     obj = review.obj
+    if review.evicts:
+        # KubeVirt alone is asked in the validating pass.
+        return first, obj
     if first.patch and obj is not None:
         obj = jsonpatch.apply_patch(obj, [dict(op) for op in first.patch])
     second = validate(replace(review, obj=obj), snapshot, configuration, now, new_id, shared)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ALLOWED_CODE = 200
 REFUSED_CODE = 403
+TRY_AGAIN_CODE = 429
 
 
 class Outcome(StrEnum):
@@ -76,6 +77,7 @@ class Decision:
         refusal_follows: In the mutating pass: the validating pass will refuse the object, so
             nothing of this will be stored.
         blind: Why nothing was judged; None where it was.
+        try_again: A no means that a later try may be allowed, as KubeVirt says it of evictions.
     """
 
     allowed: bool
@@ -92,11 +94,14 @@ class Decision:
     override_reason: str = ""
     refusal_follows: bool = False
     blind: Blind | None = None
+    try_again: bool = False
 
     @property
     def code(self) -> int:
-        """The HTTP status code in the answer's status: 403 for a no, else 200."""
-        return ALLOWED_CODE if self.allowed else REFUSED_CODE
+        """The HTTP status code in the answer's status: 403 or 429 for a no, else 200."""
+        if self.allowed:
+            return ALLOWED_CODE
+        return TRY_AGAIN_CODE if self.try_again else REFUSED_CODE
 
 
 @dataclass(frozen=True, slots=True)

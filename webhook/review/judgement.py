@@ -190,6 +190,19 @@ def refuses(case: Case, judged: Judged) -> bool:
     return case.would_refuse(verdict.rule)
 
 
+def share_id_of_earlier_refusal(case: Case, judged: Judged) -> None:
+    """Answer who tries again with the id of the first refusal."""
+    if not refuses(case, judged):
+        return
+    verdict = judged.verdict
+    key = (case.review.username, judged.vmi.uid, case.origin, verdict.rule, verdict.evidence)
+    earlier = case.memory.recall(key, case.now)
+    if earlier:
+        case.decision_id = earlier
+    elif not case.review.dry_run:
+        case.memory.keep(key, case.decision_id, case.now)
+
+
 def message(case: Case, judged: Judged) -> str:
     """Return the verdict in full, with what would help and the decision id."""
     verdict = judged.verdict

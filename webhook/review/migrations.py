@@ -23,7 +23,14 @@ from webhook.review.annotations import DECISION, OVERRIDE_BY, PROTECTED
 from webhook.review.completion import annotate_completion, tell_of_no_deadline
 from webhook.review.decision import Outcome
 from webhook.review.ids import is_decision_id
-from webhook.review.judgement import Judged, judge, message, refuses, rules_asked
+from webhook.review.judgement import (
+    Judged,
+    judge,
+    message,
+    refuses,
+    rules_asked,
+    share_id_of_earlier_refusal,
+)
 
 if TYPE_CHECKING:
     from webhook.review.case import Case
@@ -38,7 +45,7 @@ def mutate_created(case: Case) -> None:
         return
     judged = _judged_if_possible(case, vmi, migration)
     if judged is not None:
-        _share_id_of_earlier_refusal(case, judged)
+        share_id_of_earlier_refusal(case, judged)
         _add_selectors(case, judged)
         case.refusal_follows = refuses(case, judged)
     case.patch.set(("metadata", "annotations", DECISION), case.decision_id)
@@ -115,28 +122,6 @@ def _judged_if_possible(
     return judge(case, vmi, migration)
 
 
-def _refusal_key(case: Case, judged: Judged) -> tuple[object, ...]:
-    return (
-        case.review.username,
-        judged.vmi.uid,
-        case.origin,
-        judged.verdict.rule,
-        judged.verdict.evidence,
-    )
-
-
-def _share_id_of_earlier_refusal(case: Case, judged: Judged) -> None:
-    """Answer a retried migration with the id of the first refusal."""
-    if not refuses(case, judged):
-        return
-    key = _refusal_key(case, judged)
-    earlier = case.memory.recall(key, case.now)
-    if earlier:
-        case.decision_id = earlier
-    elif not case.review.dry_run:
-        case.memory.keep(key, case.decision_id, case.now)
-
-
 def _take_id(case: Case, migration: Migration) -> None:
     """Take over the id that the mutating pass wrote, where it can be this migration's.
 
@@ -177,7 +162,7 @@ def _tell(case: Case, judged: Judged) -> None:
         if rule is not verdict.rule:
             case.passed(rule)
     if verdict.rule is not None:
-        _share_id_of_earlier_refusal(case, judged)
+        share_id_of_earlier_refusal(case, judged)
         case.find(verdict.rule, message(case, judged), at_most=verdict.at_most)
         if not refuses(case, judged) and not judged.assessment.possible:
             left_out = sorted(judged.demanded.additions)

@@ -50,7 +50,7 @@ The playground is up. In another terminal:
   kubectl migration_guard candidates default/database
   kubectl migration_guard forecast --drain ice-1
   kubectl drain ice-1 --delete-emptydir-data --force --timeout 30s
-                                        what can leave does, database stays
+                                        what can leave does; it says why database cannot
 
 Guests and kubelets are played; everything that decides is real. What the guard says:
 
@@ -124,8 +124,8 @@ def _run(state: Path) -> None:
     try:
         print("[1/3] Kubernetes and KubeVirt", flush=True)
         bed.start()
-        print("[2/3] migration-guard, by manifests/overlays/kubevirt", flush=True)
-        Guard(bed, state / "guard").install()
+        print("[2/3] migration-guard, by manifests/overlays/drain", flush=True)
+        Guard(bed, state / "guard", "overlays/drain").install()
         print("[3/3] sample nodes and VMs", flush=True)
         _populate(bed)
         print(

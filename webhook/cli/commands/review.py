@@ -43,9 +43,9 @@ def add(commands: Commands) -> None:
         "review",
         run,
         about="decide about manifests or AdmissionReviews",
-        description="Decide as the webhook would, about AdmissionReviews or plain manifests (VM, "
-        "VMI, VMIM, Pod, KubeVirt): the mutating pass, then the validating\npass over its result. "
-        "VMs, VMIs and VMIMs of the call join the inventory.\n\n"
+        description="Decide as the webhook would, about AdmissionReviews or plain manifests "
+        "(VM, VMI, VMIM, Pod, Eviction, KubeVirt):\nthe mutating pass, then the validating pass "
+        "over its result. VMs, VMIs and VMIMs of the call join the inventory.\n\n"
         "Exit status 1: something is refused.",
         examples="%(prog)s -f migration.yaml --inventory cluster.yaml\n"
         "kubectl get vm web -o yaml | %(prog)s -f - --inventory cluster.yaml\n"
