@@ -64,8 +64,25 @@ def without(kind: str, name: str) -> Installation:
     return installed(**{kind: obj})
 
 
+def asking_about_evictions(**change: Any) -> Installation:
+    """Return the installation with the component ``drain``."""
+    component = BASE.parent / "components" / "drain" / "evictions.yaml"
+    (more,) = yaml.safe_load(component.read_text(encoding="utf-8"))["webhooks"]
+    more["clientConfig"]["caBundle"] = "LS0t"
+    obj = configuration("mutating")
+    obj["webhooks"].append({**more, **change})
+    return installed(mutating=obj)
+
+
 def test_nothing_is_said_of_the_manifests_as_they_are() -> None:
     assert said(installed()) == ()
+    assert said(asking_about_evictions()) == ()
+
+
+def test_an_entry_that_keeps_nodes_from_being_drained_while_the_guard_is_down_is_told() -> None:
+    (told,) = said(asking_about_evictions(failurePolicy="Fail"))
+    assert told.startswith("eviction.mutate.migration-guard.io says failurePolicy Fail")
+    assert "drained" in told
 
 
 def test_the_definitions_are_those_of_the_kinds_that_are_reviewed() -> None:

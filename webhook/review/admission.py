@@ -148,7 +148,8 @@ def _evicts_nothing(request: Object) -> bool:
 
     Source: ``staging/src/k8s.io/kubectl/pkg/drain/drain.go`` (EvictPod).
     """
-    if fields.text(request, "kind", "kind") != "Eviction":
+    kind = fields.mapping(request, "kind")
+    if (kind.get("group"), kind.get("kind")) != ("policy", "Eviction"):
         return False
     return "All" in fields.strings(request, "object", "deleteOptions", "dryRun")
 
