@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests import captured_cluster
 from tests.review.asking import (
     CONTROLLER,
     NOW,
@@ -21,7 +22,7 @@ from tests.review.asking import (
 )
 from webhook.audit.events import events_of
 from webhook.audit.recording import is_kept, record_of
-from webhook.review.admission import Review, render, review_of_document, review_of_object
+from webhook.review.admission import render, review_of_document, review_of_object
 from webhook.review.deciding import mutate, validate
 from webhook.review.decision import Circumstances
 from webhook.review.ids import is_decision_id
@@ -213,28 +214,18 @@ def test_a_refusal_is_kept_and_told_on_the_vmi() -> None:
     assert event.message == decision.message
 
 
-def asked_by_drain(of: Object) -> Review:
-    """Return the review of an eviction as the API server sends it."""
-    kind = {"group": "policy", "version": "v1", "kind": "Eviction"}
-    request = {
-        "uid": "u-1",
-        "kind": kind,
-        "subResource": "eviction",
-        "operation": "CREATE",
-        "namespace": "prod",
-        "name": "virt-launcher-web",
-        "object": of,
-    }
-    return review_of_document(
-        {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+@pytest.mark.parametrize(
+    ("captured", "kept"),
+    [("pod-eviction-by-drain", True), ("pod-eviction-by-drain-dry-run", False)],
+)
+def test_a_dry_run_of_kubectl_drain_is_answered_and_not_kept(captured: str, kept: bool) -> None:
+    stuck = instance()
+    stuck["metadata"]["namespace"] = "default"
+    source = pod(name="virt-launcher-source", namespace="default")
+    cluster = Cluster(node("a", "XYZ"), node("b", "ABC"), stuck, source)
+    review = review_of_document(
+        captured_cluster.captured(f"reviews-1.8.4/{captured}-mutating.json")
     )
-
-
-def test_a_dry_run_of_a_drain_is_answered_and_not_kept() -> None:
-    cluster = Cluster(*STUCK)
-    dry = {**eviction(), "deleteOptions": {"dryRun": ["All"]}}
-    for obj, kept in ((eviction(), True), (dry, False)):
-        review = asked_by_drain(obj)
-        decision = mutate(review, cluster.facts, cluster.configuration, NOW, new_id)
-        assert not decision.allowed
-        assert is_kept(review, decision) == kept
+    decision = mutate(review, cluster.facts, cluster.configuration, NOW, new_id)
+    assert not decision.allowed
+    assert is_kept(review, decision) == kept
