@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
-from tests.testbed.bed.guard import SETTLED, Guard
-from tests.testbed.bed.pool import Pool, vm_manifest
+from tests.testbed.bed.guard import SETTLED, SETTLED_AFTER, Guard
+from tests.testbed.bed.pool import Pool
 from tests.testbed.evacuations import Evacuation
 from tests.testbed.stuck import stuck
 
@@ -44,8 +44,10 @@ def test_a_drain_says_at_once_why_a_vm_cannot_leave_and_what_would_help(
 
 
 def test_a_dry_run_of_a_drain_tells_it_before_anything_moves(pool: Pool, guard: Guard) -> None:
-    source = stuck(pool)
-    pool.start(vm_manifest("movable", "Nehalem"), on=source)
+    source, _ = pool.node("icelake"), pool.node("cascadelake")
+    pool.vm("web", "host-model", on=source)
+    pool.vm("movable", "Haswell", on=source)
+    pool.wait_until_older(SETTLED_AFTER)
     ran = drained(pool, source, 4, "--dry-run=server")
     assert f"eviction of VM {pool.namespace}/web from node {source} refused" in ran.stderr
     assert f"eviction of VM {pool.namespace}/movable" not in ran.stderr
