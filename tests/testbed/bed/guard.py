@@ -23,11 +23,13 @@ import yaml
 from tests.testbed.bed.address import free_address
 from tests.testbed.bed.api import Api, Object, path
 from tests.testbed.bed.forwarder import Forwarder
+from tests.testbed.bed.mounted_secret import mount
 from tests.testbed.bed.recipe import CHECKOUT
 from tests.testbed.bed.replica import Replica
 from tests.testbed.bed.testbed import TestBed
 
 NAMESPACE = NAME = "migration-guard"
+SECRET = f"{NAME}-tls"
 MANIFESTS = CHECKOUT / "manifests"
 PORT = 8443
 SETTLED_AFTER = 1.0
@@ -81,7 +83,8 @@ class Guard:
         done = self.bed.kubectl("apply", "-k", self._overlay)
         assert done.returncode == 0, done.stderr
         lead_service_to(self.bed.address, self.bed.api)
-        self._write("tls", self._issue_certificate())
+        self._obtain_certificate()
+        self.mount_certificate()
         self._write("config", self._config_map()["data"])
         self._write("audit-database", {"url": self._database})
         self.configure(SETTLED)
@@ -191,6 +194,12 @@ class Guard:
         """Set the configuration; servers that run read it within a second or two."""
         (self._folder / "config" / "guard.yaml").write_text(text, encoding="utf-8")
 
+    def mount_certificate(self) -> None:
+        """Write the certificate's files as the Secret has them; servers read them in a second."""
+        secret = self.bed.api.get(path("v1", "secrets", NAMESPACE, SECRET))
+        files = {name: base64.b64decode(data) for name, data in secret["data"].items()}
+        mount(self._folder / "tls", files)
+
     def wait_for_fact(self) -> None:
         """Give the server the time to hear of what was just written, and to take it as settled.
 
@@ -225,7 +234,17 @@ class Guard:
         assert rendered.returncode == 0, rendered.stderr
         return [obj for obj in yaml.safe_load_all(rendered.stdout) if obj]
 
-    def _issue_certificate(self) -> dict[str, str]:
+    def _obtain_certificate(self) -> None:
+        """Wait for cert-manager where the manifests ask it for certificates; else issue one."""
+        if any(obj["kind"] == "Certificate" for obj in self._rendered()):
+            self.bed.api.wait_for(
+                path("v1", "secrets", NAMESPACE),
+                lambda _: True,
+                _WITHIN,
+                "cert-manager issues the certificate",
+                fieldSelector=f"metadata.name={SECRET}",
+            )
+            return
         issued = subprocess.run(
             [
                 *(sys.executable, "-m", "webhook.cli", "certs", "issue", "--install"),
@@ -236,8 +255,6 @@ class Guard:
             check=False,
         )
         assert issued.returncode == 0, issued.stderr
-        secret = self.bed.api.get(path("v1", "secrets", NAMESPACE, f"{NAME}-tls"))
-        return {name: base64.b64decode(data).decode() for name, data in secret["data"].items()}
 
     def _config_map(self) -> Object:
         return self.bed.api.get(path("v1", "configmaps", NAMESPACE, NAME))
