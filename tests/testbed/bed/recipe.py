@@ -15,6 +15,7 @@ ETCD = "v3.6.16"
 KUBERNETES = "v1.36.3"
 KUBEVIRT = "v1.8.4"
 KWOK = "v0.8.0"
+CERT_MANAGER = "v1.21.2"
 
 _LINKED_KUBERNETES = "k8s.io/component-base/version"
 _LINKED_KUBEVIRT = "kubevirt.io/client-go/version"
@@ -28,12 +29,15 @@ class Program:
         module: The folder in ``tests/testbed/tools`` whose go.mod and go.sum pin the sources.
         package: The Go package to build.
         variables: Go variables set while linking; releases are made in the same way.
+        data: A Go module and a folder in it whose files the program needs and does not hold in
+            itself; they are kept beside it.
     """
 
     name: str
     module: str
     package: str
     variables: tuple[tuple[str, str], ...] = ()
+    data: tuple[str, str] | None = None
 
     @property
     def folder(self) -> Path:
@@ -54,6 +58,7 @@ class Program:
             known.update(hashlib.sha256(path.read_bytes()).digest())
         machine = os.uname()
         how = [self.package, self.linker_flags, BUILD_FLAGS, machine.sysname, machine.machine]
+        how += self.data or ()
         known.update(json.dumps(how).encode())
         return known.hexdigest()
 
@@ -72,6 +77,11 @@ _KUBEVIRT_VERSION = (
     (f"{_LINKED_KUBEVIRT}.gitCommit", "dfaa398f086692d19e01be21d83a01036e07815f"),
     (f"{_LINKED_KUBEVIRT}.gitTreeState", "clean"),
 )
+
+_CERT_MANAGER_VERSION = (
+    ("github.com/cert-manager/cert-manager/pkg/util.AppVersion", CERT_MANAGER),
+)
+_CERT_MANAGER_DEFINITIONS = ("github.com/cert-manager/cert-manager", "deploy/crds")
 
 
 def _kubernetes(name: str) -> Program:
@@ -93,6 +103,7 @@ PROGRAMS = (
     _kubevirt("virt-api"),
     Program("kubevirt-manifests", "kubevirt", "./manifests", _KUBEVIRT_VERSION),
     Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
+    Program("cert-manager", "cert-manager", ".", _CERT_MANAGER_VERSION, _CERT_MANAGER_DEFINITIONS),
 )
 """In the order in which they are built: what the smallest bed needs comes first."""
 
@@ -106,6 +117,11 @@ def cache() -> Path:
 def binary(name: str) -> Path:
     """Return where a program lies once it is built."""
     return cache() / "bin" / name
+
+
+def data_folder(name: str) -> Path:
+    """Return where the files lie that a program needs beside itself, once it is built."""
+    return binary(name).with_suffix(".data")
 
 
 def stale() -> list[Program]:
