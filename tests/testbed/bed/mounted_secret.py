@@ -25,7 +25,7 @@ def mount(folder: Path, files: Mapping[str, bytes]) -> None:
         folder: Where it is mounted; is made where it is missing.
         files: The content of each by its name.
     """
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     version = Path(tempfile.mkdtemp(prefix="..version-", dir=folder))
     for name, content in files.items():
         (version / name).write_bytes(content)
