@@ -187,7 +187,7 @@ def _of_pod(obj: Object, decision: Decision, facts: Snapshot) -> _About:
 def _of_eviction(obj: Object, decision: Decision, facts: Snapshot) -> _About:
     eviction = LauncherPod.from_object(obj)
     pod = facts.launcher_pod(eviction.namespace, eviction.name)
-    vmi = None if pod is None else facts.vmis.get(f"{pod.namespace}/{pod.vmi_name}")
+    vmi = None if pod is None else facts.vmi_of(pod)
     if vmi is None:
         return _About()
     model, who = model_source(vmi, facts)

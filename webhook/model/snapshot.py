@@ -95,6 +95,10 @@ class Snapshot:
         found = (pod for pod in pods if pod.name == name and pod.namespace == namespace)
         return next(found, None)
 
+    def vmi_of(self, pod: LauncherPod) -> VirtualMachineInstance | None:
+        """Return the VMI whose name a launcher pod bears, None where it is not among the facts."""
+        return self.vmis.get(f"{pod.namespace}/{pod.vmi_name}")
+
     def source_of(self, vmi: VirtualMachineInstance) -> Source:
         """Return where a VMI runs: its node, and its newest pod there."""
         if not vmi.running:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from webhook.review.decision import Decision
 
 API_VERSION = "admission.k8s.io/v1"
+EVICTION_KIND = ("policy", "Eviction")
+"""Group and kind of what evicts a pod."""
 EVICTION = "eviction"
-"""The subresource of a pod that evicts it."""
+"""The subresource of the pod to which it is posted."""
 MOST_WARNINGS = 16
 
 MOST_LEVELS = 254
@@ -69,8 +71,8 @@ class Review:
     @property
     def evicts(self) -> bool:
         """Whether the eviction of a pod is asked for."""
-        asked = (self.group, self.kind, self.operation)
-        return asked == ("policy", "Eviction", "CREATE") and self.subresource == EVICTION
+        asked = (self.group, self.kind, self.subresource, self.operation)
+        return asked == (*EVICTION_KIND, EVICTION, "CREATE")
 
     @property
     def updated(self) -> bool:
@@ -126,32 +128,26 @@ def _read(document: Object) -> Review:
     uid = fields.text(request, "uid")
     if not uid:
         raise NotAReview("request.uid: is missing")
+    group, kind = fields.text(request, "kind", "group"), fields.text(request, "kind", "kind")
+    dry_run = bool(fields.flag(request, "dryRun"))
+    if (group, kind) == EVICTION_KIND:
+        # kubectl drain says so in the object alone (k8s.io/kubectl/pkg/drain/drain.go, EvictPod).
+        dry_run |= "All" in fields.strings(request, "object", "deleteOptions", "dryRun")
     return Review(
         uid=uid,
-        group=fields.text(request, "kind", "group"),
+        group=group,
         version=fields.text(request, "kind", "version"),
-        kind=fields.text(request, "kind", "kind"),
+        kind=kind,
         operation=fields.text(request, "operation"),
         namespace=fields.text(request, "namespace"),
         name=fields.text(request, "name"),
         subresource=fields.text(request, "subResource"),
         username=fields.text(request, "userInfo", "username"),
         groups=fields.strings(request, "userInfo", "groups"),
-        dry_run=bool(fields.flag(request, "dryRun")) or _evicts_nothing(request),
+        dry_run=dry_run,
         obj=fields.mapping(request, "object") or None,
         old=fields.mapping(request, "oldObject") or None,
     )
-
-
-def _evicts_nothing(request: Object) -> bool:
-    """Tell whether an eviction is a dry run: ``kubectl drain`` says so in the object alone.
-
-    Source: ``staging/src/k8s.io/kubectl/pkg/drain/drain.go`` (EvictPod).
-    """
-    kind = fields.mapping(request, "kind")
-    if (kind.get("group"), kind.get("kind")) != ("policy", "Eviction"):
-        return False
-    return "All" in fields.strings(request, "object", "deleteOptions", "dryRun")
 
 
 def review_of_object(
@@ -180,7 +176,7 @@ def review_of_object(
         operation=operation,
         namespace=fields.text(obj, "metadata", "namespace") or "default",
         name=fields.text(obj, "metadata", "name"),
-        subresource=EVICTION if (group, kind) == ("policy", "Eviction") else "",
+        subresource=EVICTION if (group, kind) == EVICTION_KIND else "",
         username=username,
         groups=groups,
         dry_run=dry_run,

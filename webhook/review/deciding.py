@@ -18,6 +18,7 @@ from webhook.review import (
     virtual_machine_instances,
     virtual_machines,
 )
+from webhook.review.admission import EVICTION_KIND
 from webhook.review.case import Case
 from webhook.review.decision import Decision, Outcome, foremost
 from webhook.review.memory import RefusalMemory
@@ -41,7 +42,7 @@ MUTATING: Mapping[_Key, Rules] = {
     (KUBEVIRT, "VirtualMachineInstanceMigration", "CREATE"): migrations.mutate_created,
     ("", "Pod", "CREATE"): pods.mutate_created,
 }
-EVICTING: Mapping[_Key, Rules] = {("policy", "Eviction", "CREATE"): evictions.judge_created}
+EVICTING: Mapping[_Key, Rules] = {(*EVICTION_KIND, "CREATE"): evictions.judge_created}
 """Comes in the mutating pass too, and is refused there; asked about with the component ``drain``
 only."""
 VALIDATING: Mapping[_Key, Rules] = {

@@ -19,12 +19,17 @@ from typing import TYPE_CHECKING
 from webhook.model import fields
 from webhook.model.blockers import blockers
 from webhook.model.migration import Migration
-from webhook.model.wording import escaped
 from webhook.policy.origins import MigrationOrigin
 from webhook.policy.rules import Rule
 from webhook.review import requester
 from webhook.review.decision import Outcome
-from webhook.review.judgement import CANNOT, Judged, judge, message, share_id_of_earlier_refusal
+from webhook.review.judgement import (
+    CANNOT,
+    judge,
+    message,
+    share_id_of_earlier_refusal,
+    subject,
+)
 
 if TYPE_CHECKING:
     from webhook.model.migration import LauncherPod
@@ -39,7 +44,7 @@ MIGRATING = frozenset({"LiveMigrate", "LiveMigrateIfPossible"})
 def judge_created(case: Case) -> None:
     """Refuse to evict a VM that no other node can take."""
     pod = case.snapshot.launcher_pod(case.review.namespace, case.review.name)
-    vmi = None if pod is None else case.snapshot.vmis.get(f"{pod.namespace}/{pod.vmi_name}")
+    vmi = None if pod is None else case.snapshot.vmi_of(pod)
     if pod is None or vmi is None:
         case.conclude_as(Outcome.NOT_REVIEWED)
         return
@@ -57,7 +62,7 @@ def judge_created(case: Case) -> None:
     if verdict.rule is None or verdict.finding != CANNOT:
         case.passed(Rule.INCOMPATIBLE_TARGET)
         return
-    judged = _of_eviction(judged)
+    judged = replace(judged, verdict=replace(verdict, subject=subject(vmi, "eviction")))
     share_id_of_earlier_refusal(case, judged)
     case.find(verdict.rule, message(case, judged), at_most=verdict.at_most)
     if case.override.ignored:
@@ -107,12 +112,3 @@ def _evacuation(vmi: VirtualMachineInstance) -> Migration:
         decentralized=False,
         phase="",
     )
-
-
-def _of_eviction(judged: Judged) -> Judged:
-    vmi = judged.vmi
-    subject = (
-        f"eviction of VM {escaped(vmi.namespace)}/{escaped(vmi.name)} from node "
-        f"{escaped(vmi.node_name)}"
-    )
-    return replace(judged, verdict=replace(judged.verdict, subject=subject))

@@ -106,9 +106,10 @@ def judge(case: Case, vmi: VirtualMachineInstance, migration: Migration) -> Judg
     return judged
 
 
-def _subject(vmi: VirtualMachineInstance) -> str:
+def subject(vmi: VirtualMachineInstance, what: str = "migration") -> str:
+    """Return what a verdict speaks of: the migration of a VM from its node, or its eviction."""
     return (
-        f"migration of VM {escaped(vmi.namespace)}/{escaped(vmi.name)} from node "
+        f"{what} of VM {escaped(vmi.namespace)}/{escaped(vmi.name)} from node "
         f"{escaped(vmi.node_name)}"
     )
 
@@ -123,24 +124,24 @@ def _verdict(
     if demanded.chosen_host:
         return _of_chosen_node(case, vmi, demanded, conditions)
     others = assessment.others
-    subject = _subject(vmi)
+    moved = subject(vmi)
     autoscaled = Mode.WARN if case.configuration.cluster.autoscaled else Mode.ENFORCE
     if not others:
         rule = Rule.INCOMPATIBLE_TARGET
-        return Verdict(rule, subject, CANNOT, NO_OTHER_NODE, at_most=autoscaled)
+        return Verdict(rule, moved, CANNOT, NO_OTHER_NODE, at_most=autoscaled)
     if all(part.lasting for part in others):
         body = clauses(others, LASTING, by_name=case.by_name)
         reason = "no other node can take it"
-        return Verdict(Rule.INCOMPATIBLE_TARGET, subject, CANNOT, reason, body, autoscaled)
+        return Verdict(Rule.INCOMPATIBLE_TARGET, moved, CANNOT, reason, body, autoscaled)
     if not assessment.fits_somewhere:
         open_parts = [part for part in others if not part.lasting]
         body = clauses(open_parts, PASSING, by_name=case.by_name)
-        return Verdict(Rule.NO_ROOM_NOW, subject, WAITS, "no other node can take it now", body)
+        return Verdict(Rule.NO_ROOM_NOW, moved, WAITS, "no other node can take it now", body)
     fitting = [part for part in others if part.fits]
     if all(_differs(part) for part in fitting):
         body = clauses(fitting, RISKS, by_name=case.by_name)
         reason = "its CPU mode is host-passthrough and no other CPU is alike"
-        return Verdict(Rule.PASSTHROUGH_CPU, subject, RISKY, reason, body)
+        return Verdict(Rule.PASSTHROUGH_CPU, moved, RISKY, reason, body)
     return Verdict(None)
 
 
@@ -158,12 +159,12 @@ def _of_chosen_node(
         if node.labels.get(labels.HOSTNAME) == host
     ]
     rule = Rule.CHOSEN_NODE
-    subject = f'{_subject(vmi)} to the chosen node "{escaped(host)}"'
+    moved = f'{subject(vmi)} to the chosen node "{escaped(host)}"'
     if not named:
         reason = f"no node has the label {labels.HOSTNAME}={escaped(host)}"
-        return Verdict(rule, subject, CANNOT, reason, chosen=True)
+        return Verdict(rule, moved, CANNOT, reason, chosen=True)
     if all(node.name == vmi.node_name for node in named):
-        return Verdict(rule, subject, CANNOT, "the VM runs there already", chosen=True)
+        return Verdict(rule, moved, CANNOT, "the VM runs there already", chosen=True)
     parts = [
         Part((node,), assess_one(demanded, node, case.snapshot.nodes, conditions))
         for node in sorted(named, key=lambda node: node.name)
@@ -171,14 +172,14 @@ def _of_chosen_node(
     ]
     if all(part.lasting for part in parts):
         body = clauses(parts, LASTING, by_name=case.by_name)
-        return Verdict(rule, subject, CANNOT, body=body, chosen=True)
+        return Verdict(rule, moved, CANNOT, body=body, chosen=True)
     if not any(part.fits for part in parts):
         body = clauses((p for p in parts if not p.lasting), PASSING, by_name=case.by_name)
-        return Verdict(rule, subject, WAITS, body=body, at_most=Mode.WARN, chosen=True)
+        return Verdict(rule, moved, WAITS, body=body, at_most=Mode.WARN, chosen=True)
     fitting = [part for part in parts if part.fits]
     if all(_differs(part) for part in fitting):
         body = clauses(fitting, RISKS, by_name=case.by_name)
-        return Verdict(Rule.PASSTHROUGH_CPU, subject, RISKY, body=body, chosen=True)
+        return Verdict(Rule.PASSTHROUGH_CPU, moved, RISKY, body=body, chosen=True)
     return Verdict(None, chosen=True)
 
 

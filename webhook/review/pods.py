@@ -105,7 +105,7 @@ def _is_host_model(case: Case, pod: LauncherPod) -> bool:
     KubeVirt keeps such pods, and no others, off nodes whose host model is obsolete
     (``pkg/virt-controller/services/template.go``).
     """
-    vmi = case.snapshot.vmis.get(f"{pod.namespace}/{pod.vmi_name}")
+    vmi = case.snapshot.vmi_of(pod)
     if vmi is not None and vmi.uid == pod.vmi_uid:
         return effective_model(vmi, case.snapshot.kubevirt).model == HOST_MODEL
     written = fields.mapping(pod.affinity, *_REQUIRED[2:]).get("nodeSelectorTerms")
@@ -153,7 +153,7 @@ def _mutate_target(case: Case, obj: fields.Object) -> None:
 
 def _doubt(case: Case, pod: LauncherPod, obj: fields.Object) -> str:
     """Say why a target pod's labels are not believed, "" where they are."""
-    vmi = case.snapshot.vmis.get(f"{pod.namespace}/{pod.vmi_name}")
+    vmi = case.snapshot.vmi_of(pod)
     doubt = _doubt_of_vmi(case, pod, vmi, obj)
     if vmi is None or doubt:
         return doubt
