@@ -23,7 +23,8 @@ from webhook.serving.audit_access import AUDIENCE, TokenAccess
 from webhook.serving.audit_api import AuditApi
 from webhook.serving.listening import listen
 from webhook.serving.metrics import Metrics
-from webhook.serving.operations import OperationsServer, operations_application
+from webhook.serving.operations import operations_application
+from webhook.serving.operations_server import OperationsServer
 from webhook.serving.readiness import Readiness
 
 Answer = tuple[int, str, str | None]

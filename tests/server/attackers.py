@@ -64,6 +64,9 @@ class Crowd:
         self.lived: list[float] = []
         self._held: dict[socket.socket, tuple[float, Callable[[Any], None] | None]] = {}
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     def hold(
         self, connection: socket.socket, each_second: Callable[[Any], None] | None = None
     ) -> None:

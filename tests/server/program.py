@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
+
+from flask import Blueprint
 
 from webhook.review.answer import Answer
 from webhook.review.errors import NotAReview
 from webhook.serving.errors import StartError
 from webhook.serving.metrics import Metrics
+from webhook.serving.operations_server import STALL_SECONDS
 from webhook.serving.readiness import Readiness
 from webhook.serving.server import Parts, ServerSettings, serve
 
@@ -46,6 +50,22 @@ def answer(path: str, body: bytes, late: str) -> Answer:
     return Answer(said)
 
 
+def pages() -> Blueprint:
+    """Return a page as large as the audit's can be, and one that takes its time."""
+    blueprint = Blueprint("pages", __name__)
+
+    @blueprint.get("/large")
+    def large() -> bytes:
+        return bytes(32 * 1024 * 1024)
+
+    @blueprint.get("/slow")
+    def slow() -> str:
+        time.sleep(STALL_SECONDS + 2)
+        return "done"
+
+    return blueprint
+
+
 def build(how: str, ready: bool) -> Parts:
     if how == "start-error":
         raise StartError("inventory: no such folder; give another with --inventory")
@@ -55,7 +75,7 @@ def build(how: str, ready: bool) -> Parts:
     metrics.count_decision("incompatible-target", "enforce", "refused")
     readiness = Readiness(lambda: datetime.now(UTC))
     readiness.report("inventory", ready, "3 nodes" if ready else "not read yet")
-    return Parts(answer, readiness, metrics)
+    return Parts(answer, readiness, metrics, pages=(pages(),))
 
 
 def main(arguments: str) -> int:

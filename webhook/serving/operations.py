@@ -1,30 +1,22 @@
-"""The operations port: health and metrics over plain HTTP, beside the reviews."""
+"""What the operations port answers: health and metrics, beside the reviews."""
 
 from __future__ import annotations
 
-import threading
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import waitress
 from flask import Flask, Response, request
-from waitress import wasyncore
 from werkzeug.exceptions import HTTPException
 
 from webhook.serving.failures import log_failure
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Sequence
 
     from flask import Blueprint
 
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
-
-_THREADS = 4
-_LARGEST_BODY = 64 * 1024
-_STOP_SECONDS = 2
 
 
 def operations_application(
@@ -66,54 +58,6 @@ def operations_application(
         return _text("internal server error", HTTPStatus.INTERNAL_SERVER_ERROR)
 
     return application
-
-
-class OperationsServer:
-    """Serves an application on a listening socket, in threads of its own.
-
-    Args:
-        application: What is served.
-        listener: A socket that listens; the server closes its own copy at the end.
-    """
-
-    def __init__(self, application: Flask, listener: socket.socket) -> None:
-        # waitress keeps the sockets of a server in this map, and runs until it is empty.
-        self._open: dict[int, object] = {}
-        self._server = waitress.create_server(
-            application,
-            map=self._open,
-            sockets=[listener],
-            threads=_THREADS,
-            ident=None,
-            # waitress would take away what tells that a proxy speaks for somebody (audit_api.py).
-            clear_untrusted_proxy_headers=False,
-            max_request_body_size=_LARGEST_BODY,
-        )
-        # A daemon: a request that hangs here must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="operations", daemon=True)
-
-    def start(self) -> None:
-        """Begin to serve."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Close every connection and end the threads, which takes two seconds at most."""
-        pulled = threading.Event()
-
-        def close() -> None:
-            # Among all that is closed is the trigger; whoever still pulls it would write into
-            # whatever has its descriptor next.
-            pulled.wait(_STOP_SECONDS)
-            wasyncore.close_all(self._open)
-
-        # waitress is to be touched by its own thread only; the trigger is its way in.
-        self._server.trigger.pull_trigger(close)
-        pulled.set()
-        self._thread.join(_STOP_SECONDS)
-
-    def _run(self) -> None:
-        self._server.run()
-        self._server.task_dispatcher.shutdown(timeout=_STOP_SECONDS)
 
 
 def _word(ready: bool) -> str:

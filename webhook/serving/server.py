@@ -23,7 +23,8 @@ from webhook.serving.errors import StartError
 from webhook.serving.failures import log_failure
 from webhook.serving.files import write_atomically
 from webhook.serving.listening import listen, port_of, url_of
-from webhook.serving.operations import OperationsServer, operations_application
+from webhook.serving.operations import operations_application
+from webhook.serving.operations_server import OperationsServer
 from webhook.serving.reviewing import Reviews
 from webhook.serving.served_certificate import ServedCertificate
 from webhook.serving.tls import TLS_VERSIONS
