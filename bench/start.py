@@ -21,25 +21,9 @@ from webhook.serving.certificates import development_certificate
 RUNS = 15
 TARGET_SECONDS = 0.5
 GIVE_UP_SECONDS = 30.0
-INVENTORY = Path(__file__).parents[1] / "webhook" / "demo" / "inventory"
-REVIEW = json.dumps(
-    {
-        "kind": "AdmissionReview",
-        "apiVersion": "admission.k8s.io/v1",
-        "request": {
-            "uid": "1",
-            "kind": {
-                "group": "kubevirt.io",
-                "version": "v1",
-                "kind": "VirtualMachineInstanceMigration",
-            },
-            "operation": "CREATE",
-            "namespace": "plant",
-            "userInfo": {"username": "anna"},
-            "object": {"metadata": {"generateName": "m-"}, "spec": {"vmiName": "historian"}},
-        },
-    }
-)
+CHECKOUT = Path(__file__).parents[1]
+INVENTORY = CHECKOUT / "webhook" / "demo" / "inventory"
+REVIEW = (CHECKOUT / "tests" / "fixtures" / "demo-migration.json").read_bytes()
 
 
 def free_ports() -> list[int]:

@@ -151,7 +151,7 @@ def test_it_answers_a_review(image, server):
     tls = ssl.create_default_context(cafile=image.certificate.authority)
     request = urllib.request.Request(
         server[1].replace("127.0.0.1", "localhost") + "/validate?timeout=10s",
-        data=json.dumps(REVIEW).encode(),
+        data=(CHECKOUT / "tests" / "fixtures" / "demo-migration.json").read_bytes(),
         headers={"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, context=tls, timeout=SECONDS) as answer:
@@ -164,21 +164,3 @@ def test_it_is_ready(server):
     with urllib.request.urlopen(server[2] + "/readyz?verbose", timeout=SECONDS) as page:
         assert page.status == 200
         assert "certificate: ready" in page.read().decode()
-
-
-REVIEW = {
-    "kind": "AdmissionReview",
-    "apiVersion": "admission.k8s.io/v1",
-    "request": {
-        "uid": "1",
-        "kind": {
-            "group": "kubevirt.io",
-            "version": "v1",
-            "kind": "VirtualMachineInstanceMigration",
-        },
-        "operation": "CREATE",
-        "namespace": "plant",
-        "userInfo": {"username": "anna"},
-        "object": {"metadata": {"generateName": "m-"}, "spec": {"vmiName": "historian"}},
-    },
-}

@@ -102,6 +102,16 @@ class RunningServer:
         finally:
             connection.close()
 
+    def half_a_review(self) -> http.client.HTTPSConnection:
+        """Send a part of a body; the connection is left open for the rest."""
+        connection = self.connection()
+        connection.putrequest("POST", "/validate")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", "100")
+        connection.endheaders()
+        connection.send(b"half of it")
+        return connection
+
     def operations(self, path: str, method: str = "GET") -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.ops_port, timeout=SECONDS)
         try:

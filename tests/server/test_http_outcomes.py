@@ -133,13 +133,7 @@ def test_tls_older_than_1_3_is_refused(server):
 
 def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_error(start_server):
     server = start_server()
-    connection = server.connection()
-    connection.putrequest("POST", "/validate")
-    connection.putheader("Content-Type", "application/json")
-    connection.putheader("Content-Length", "100")
-    connection.endheaders()
-    connection.send(b"half of it")
-    connection.close()
+    server.half_a_review().close()
 
     assert server.ask("/validate").status == 200
     assert server.stop() == ""

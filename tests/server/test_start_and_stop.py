@@ -75,12 +75,7 @@ def test_a_review_in_flight_is_answered_before_the_end(start_server, tmp_path):
 
 def test_a_body_that_never_comes_does_not_hold_the_end_for_long(start_server):
     server = start_server()
-    connection = server.connection()
-    connection.putrequest("POST", "/validate")
-    connection.putheader("Content-Type", "application/json")
-    connection.putheader("Content-Length", "100")
-    connection.endheaders()
-    connection.send(b"half of it")
+    connection = server.half_a_review()
     assert server.ask("/validate").status == 200
     server.process.terminate()
 

@@ -125,12 +125,14 @@ def data_folder(name: str) -> Path:
 
 
 def stale() -> list[Program]:
-    """Return the programs that are not there, or were built by another recipe."""
-    return [
-        program
-        for program in PROGRAMS
-        if not binary(program.name).is_file() or stamp(program) != program.digest()
-    ]
+    """Return the programs that are not there, miss their data, or were built by another recipe."""
+    return [program for program in PROGRAMS if not _is_there(program)]
+
+
+def _is_there(program: Program) -> bool:
+    with_data = program.data is None or data_folder(program.name).is_dir()
+    built = binary(program.name).is_file() and with_data
+    return built and stamp(program) == program.digest()
 
 
 def stamp(program: Program) -> str:
