@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from webhook.model import fields
 from webhook.model.fields import InvalidObject
 from webhook.model.kubevirt import KubeVirt
+from webhook.model.limits import TooLarge
 from webhook.model.migration import NO_SOURCE, LauncherPod, Migration, MigrationPolicy, RuntimeClass
 from webhook.model.node import Node
 from webhook.model.node_affinity import label_selector
@@ -151,7 +153,9 @@ def _node(sharing: Sharing, _: str, obj: Object) -> Node:
 def _vmi(_: Sharing, __: str, obj: Object) -> VirtualMachineInstance:
     vmi = VirtualMachineInstance.from_object(obj)
     # What is read only when the VMI is judged must be sound too: the file's reader is told now.
-    requirements(vmi, NO_SOURCE, None, KubeVirt())
+    # One that demands too much to be judged is sound, and whoever asks about it is told why.
+    with suppress(TooLarge):
+        requirements(vmi, NO_SOURCE, None, KubeVirt())
     derived_requests(vmi, KubeVirt())
     return vmi
 

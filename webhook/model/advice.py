@@ -249,11 +249,11 @@ def _restart(
 
 
 def _drop_added_vendor(demanded: Requirements, snapshot: Snapshot, conditions: Conditions) -> str:
-    added = [
+    added = {
         key
         for key, s in demanded.selectors.items()
         if s.origin is Origin.CHOSEN_TARGET and key != labels.HOSTNAME
-    ]
+    }
     if not added:
         return ""
     without = replace(

@@ -16,6 +16,7 @@ from webhook.model.blockers import blockers
 from webhook.model.cpu import effective_model
 from webhook.model.fields import InvalidObject, text
 from webhook.model.forecast import Prospects, Verdict, VmForecast
+from webhook.model.limits import TooLarge
 from webhook.model.neighbours import Neighbours
 from webhook.model.placement import Assessment, Conditions, assess
 from webhook.model.rendering import requirements
@@ -100,6 +101,8 @@ class Fleet:
         if not found:
             try:
                 key, judged = self.judged(vmi, self.snapshot.source_of(vmi))
+            except TooLarge as error:
+                found = [f"it is not judged: {error}"]
             except InvalidObject as error:
                 found = [f"its definition cannot be read: {error}"]
         if found:

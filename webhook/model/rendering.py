@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from webhook.model import fields, kubevirt, labels
+from webhook.model import fields, kubevirt, labels, limits
 from webhook.model.cpu import architecture, effective_model, host_cpu
 from webhook.model.migration import NO_SOURCE, Migration, RuntimeClass, Source
 from webhook.model.node_affinity import read_terms
@@ -79,7 +79,9 @@ def requirements(
 
     Raises:
         InvalidObject: A field of the VMI has a type that a VMI cannot have.
+        TooLarge: More is demanded than is judged (:mod:`webhook.model.limits`).
     """
+    _hold_selectors(vmi, source, migration)
     model = effective_model(vmi, kv).model
     cpu = source.cpu
     if cpu is None and source.node is not None:
@@ -103,6 +105,10 @@ def requirements(
     absent = _absent(vmi, model)
     pod = source.pod
     scheduler = vmi.scheduler or (pod.scheduler if pod else "") or kv.scheduler
+    pod_terms = read_pod_terms(vmi.affinity, vmi.namespace)
+    limits.hold_pod_terms("spec.affinity", pod_terms)
+    requests = pod.requests if pod and pod.requests else derived_requests(vmi, kv)
+    limits.hold_entries("spec.domain.resources", requests, limits.MOST_RESOURCES)
     return Requirements(
         cpu_model=model,
         selectors=chosen,
@@ -110,9 +116,9 @@ def requirements(
         absent=absent,
         affinity=_affinity(vmi, closed=bool(absent)),
         topologies=topologies,
-        pod_terms=read_pod_terms(vmi.affinity, vmi.namespace),
+        pod_terms=pod_terms,
         tolerations=_tolerations(vmi, pod, runtime_class),
-        requests=pod.requests if pod and pod.requests else derived_requests(vmi, kv),
+        requests=requests,
         source_node=source.node_name,
         source_settling_until=source.node.settling_until if source.node else None,
         passthrough=built.passthrough,
@@ -311,6 +317,17 @@ class _Builder:
             self.chosen[key] = replace(known, origin=Origin.SOURCE_CPU)
 
 
+def _hold_selectors(
+    vmi: VirtualMachineInstance, source: Source, migration: Migration | None
+) -> None:
+    if migration is not None:
+        limits.hold_entries("spec.addedNodeSelector", migration.added_node_selector)
+    limits.hold_entries("spec.nodeSelector", vmi.node_selector)
+    limits.hold_entries("spec.domain.cpu.features", vmi.cpu_features)
+    if source.pod is not None:
+        limits.hold_entries("spec.nodeSelector of its virt-launcher pod", source.pod.node_selector)
+
+
 def _absent(vmi: VirtualMachineInstance, model: str) -> tuple[Absent, ...]:
     found = []
     if model == HOST_MODEL:
@@ -334,6 +351,7 @@ def _affinity(vmi: VirtualMachineInstance, *, closed: bool) -> tuple[Term, ...] 
     if not required:
         return None
     terms = read_terms(required.get("nodeSelectorTerms"), *at, "nodeSelectorTerms")
+    limits.hold_terms(".".join((*at, "nodeSelectorTerms")), terms)
     if closed and any(not term.expressions and not term.fields for term in terms):
         return None
     return terms
@@ -347,7 +365,9 @@ def _tolerations(
         *(pod.tolerations if pod else ()),
         *(runtime_class.tolerations if runtime_class else ()),
     )
-    return tuple(dict.fromkeys((*own, *more)))
+    every = tuple(dict.fromkeys((*own, *more)))
+    limits.hold_entries("spec.tolerations", every)
+    return every
 
 
 def _overridden(

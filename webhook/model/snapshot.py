@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from webhook.model import fields, labels
+from webhook.model import fields, labels, limits
 from webhook.model.kubevirt import KubeVirt
 from webhook.model.memory import Memory, storable
 from webhook.model.migration import RuntimeClass, Source
@@ -195,7 +195,13 @@ def repelling(pod: LauncherPod) -> tuple[tuple[LauncherPod, PodTerm], ...]:
     KubeVirt's own term, by which a VM's pods keep away from each other, speaks of no other VM.
     """
     found = []
-    for term in read_pod_terms(pod.affinity, pod.namespace):
+    terms = read_pod_terms(pod.affinity, pod.namespace)
+    try:
+        limits.hold_pod_terms("spec.affinity", terms)
+    except limits.TooLarge:
+        # What one VM's owner writes must not make the answers about all others slow.
+        return ()
+    for term in terms:
         own = term.selector is not None and labels.CREATED_BY in term.selector.keys
         if term.anti and not own:
             found.append((pod, term))

@@ -30,9 +30,10 @@ MOST_LEVELS = 254
 Comparing two objects of a thousand would exceed Python's recursion limit. It is the limit of
 ``orjson.dumps``, which tells in less time than a walk would take."""
 
-MOST_VALUES = 500_000
-"""How many values the JSON of a review may have, about: small values take ten times their size in
-memory, so seven megabytes of them would need more than the server is given."""
+MOST_VALUES = 100_000
+"""How many values the JSON of a review may have, about, where an object that fits into etcd has
+some thousands: small values take ten times their size in memory, and walking them takes time that
+other reviews wait for."""
 
 
 # As Go's metav1.StatusReason names them.

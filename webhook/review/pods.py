@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from webhook.model import fields, labels
+from webhook.model import fields, labels, limits
 from webhook.model.cpu import effective_model
 from webhook.model.first_boot import preference
 from webhook.model.memory import LONGEST
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
     from webhook.model.node import Node
+    from webhook.model.node_affinity import Term
     from webhook.model.placement import Assessment
     from webhook.model.virtual_machine import VirtualMachineInstance
     from webhook.review.case import Case
@@ -273,7 +274,9 @@ def _as_posted(
     demanded: Requirements, pod: LauncherPod, obj: fields.Object, more: Mapping[str, str]
 ) -> Requirements:
     """Return the demands of the pod as it stands, whoever wrote them, and of some selectors."""
-    written = fields.mapping(obj, *_REQUIRED).get("nodeSelectorTerms")
+    limits.hold_entries("spec.nodeSelector", pod.node_selector)
+    limits.hold_entries("spec.tolerations", pod.tolerations)
+    affinity = _posted_affinity(obj)
     posted = {}
     for key, value in pod.node_selector.items():
         known = demanded.selectors.get(key) or selector(key, value, Origin.KUBEVIRT)
@@ -283,10 +286,19 @@ def _as_posted(
     return replace(
         demanded,
         selectors=posted,
-        affinity=None if written is None else read_terms(written, *_REQUIRED, "nodeSelectorTerms"),
+        affinity=affinity,
         absent=(),
         tolerations=tuple(dict.fromkeys((*demanded.tolerations, *pod.tolerations))),
     )
+
+
+def _posted_affinity(obj: fields.Object) -> tuple[Term, ...] | None:
+    written = fields.mapping(obj, *_REQUIRED).get("nodeSelectorTerms")
+    if written is None:
+        return None
+    terms = read_terms(written, *_REQUIRED, "nodeSelectorTerms")
+    limits.hold_terms(".".join((*_REQUIRED, "nodeSelectorTerms")), terms)
+    return terms
 
 
 def _carry_deadline(case: Case, vmi: VirtualMachineInstance, migration: Migration) -> None:
