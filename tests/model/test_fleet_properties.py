@@ -61,11 +61,17 @@ def nodes(draw, name):
     )
 
 
-def _expressions(key, operator, *values):
-    expression = {"key": key, "operator": operator, "values": list(values)}
-    terms = [{"matchExpressions": [expression]}]
-    required = {"nodeSelectorTerms": terms}
+def _expression(key, operator="Exists", *values):
+    return {"key": key, "operator": operator, "values": list(values)}
+
+
+def _terms(*terms):
+    required = {"nodeSelectorTerms": list(terms)}
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+
+
+def _expressions(key, operator, *values):
+    return _terms({"matchExpressions": [_expression(key, operator, *values)]})
 
 
 def _other_pods(kind, key):
@@ -78,6 +84,16 @@ AFFINITIES: tuple[dict[str, object], ...] = (
     {},
     _expressions(ZONE, "In", "east"),
     _expressions(labels.HOSTNAME, "NotIn", "n1", "n2"),
+    _terms(
+        {"matchExpressions": [_expression(labels.HOSTNAME, "In", "n1", "n3"), _expression(ZONE)]},
+        {"matchFields": [_expression("metadata.name", "In", "n2")]},
+    ),
+    _terms(
+        {"matchExpressions": [_expression(labels.HOSTNAME), _expression(ZONE, "Gt", "1")]},
+        {"matchFields": [_expression("metadata.name", "NotIn", "n1")]},
+        {},
+    ),
+    _terms({"matchExpressions": [_expression(f"{labels.TSC_FREQUENCY}1", "DoesNotExist")]}),
     _other_pods("podAntiAffinity", labels.HOSTNAME),
     _other_pods("podAntiAffinity", ZONE),
     _other_pods("podAffinity", ZONE),

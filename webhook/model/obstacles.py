@@ -292,25 +292,33 @@ def _matches(taint: Taint, globs: Iterable[str]) -> bool:
     return any(fnmatchcase(taint.key, glob) for glob in globs)
 
 
-def _size_obstacles(requirements: Requirements, node: Node) -> Iterator[Obstacle]:
-    """Yield the requests that the node could not meet even if nothing else ran on it."""
+def size_faults(requests: Mapping[str, int], node: Node) -> tuple[tuple[Kind, str], ...]:
+    """Return in which ways a node is too small, or has none of something, even if it were empty.
+
+    Args:
+        requests: What is asked for, in thousandths.
+        node: The node.
+    """
     if not node.capacity:
-        return
-    for name, asked in requirements.requests.items():
+        return ()
+    found = []
+    for name, asked in requests.items():
         if asked <= 0 or asked <= node.allocatable.get(name, 0):
             continue
         has = node.capacity.get(name)
         if has is None:
             extended = "/" in name or name.startswith("hugepages-")
             if extended:
-                yield _size(name, Kind.LASTING, f"has no {name}")
+                found.append((Kind.LASTING, f"has no {name}"))
         elif has == 0:
-            yield _size(name, Kind.PASSING, f"has no {name} now")
+            found.append((Kind.PASSING, f"has no {name} now"))
         elif asked > has:
-            yield _size(name, Kind.LASTING, f"has less {name} than the VM asks for")
+            found.append((Kind.LASTING, f"has less {name} than the VM asks for"))
         else:
-            yield _size(name, Kind.PASSING, f"keeps too much {name} for itself")
+            found.append((Kind.PASSING, f"keeps too much {name} for itself"))
+    return tuple(found)
 
 
-def _size(name: str, kind: Kind, detail: str) -> Obstacle:
-    return Obstacle(Code.RESOURCES, kind, Origin.VM, detail=detail)
+def _size_obstacles(requirements: Requirements, node: Node) -> Iterator[Obstacle]:
+    for kind, detail in size_faults(requirements.requests, node):
+        yield Obstacle(Code.RESOURCES, kind, Origin.VM, detail=detail)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from webhook.model.obstacle import Code, Kind, Obstacle, Origin, collect, lasting
 from webhook.model.obstacles import PASSING_TAINTS, obstacles, unsettled
 from webhook.model.part import At, Part, Without
+from webhook.model.single_nodes import SingleNodes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from webhook.model.node import Node
     from webhook.model.node_groups import NodeGroup, NodeGroups
@@ -200,6 +201,7 @@ class _Judge:
     ) -> None:
         self._shared = shared
         self._own = own
+        self._single = SingleNodes(own, nodes.individual, under.now)
         self._under = under
         self._away = away
         self._known: dict[object, tuple[Obstacle, ...]] = {}
@@ -268,12 +270,17 @@ class _Judge:
         if group.number in self.asked_each:
             each = group.number in self._own_each
             bases: dict[bool, tuple[Obstacle, ...]] = {}
+            known: dict[Hashable, tuple[Obstacle, ...]] = {}
             for position, node in enumerate(group.nodes):
                 here = self._settling(group, node, bases) if group.settling else base
-                single = each or node.name == own.source_node
-                alone = obstacles(own, node, now=under.now) if single else ()
-                found = collect((*here, *alone)) if alone else here
-                if found != base:
+                found = here
+                if each or node.name == own.source_node:
+                    key = self._single.key(node, group)
+                    if key not in known:
+                        alone = self._single.about(node, key)
+                        known[key] = collect((*here, *alone)) if alone else here
+                    found = known[key]
+                if found is not base and found != base:
                     differs[position] = found
         elif own.source_node in group.position:
             position = group.position[own.source_node]
