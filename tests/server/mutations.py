@@ -144,7 +144,14 @@ ODD_VALUES: tuple[Any, ...] = (
     Deeper(2000),
 )
 _DAMAGES = ("cut", "byte", "insert", "twice", "repeat-key", "tail", "bom", "utf-16")
-_CHANGES = ("drop", "replace", "replace", "replace", "copy", "copy", "rename", "wrap", "old", "add")
+_CHANGES = (
+    *("drop", "replace", "replace", "replace", "copy", "copy", "rename", "wrap", "old", "add"),
+    "grow",
+)
+GROWN = (40, 300, 1_100, 20_000)
+"""To how many entries a list or a mapping grows."""
+LARGEST_GROWTH = 2 * 1024 * 1024
+"""Bytes."""
 _positions = st.integers(0, 2**16)
 _values = st.one_of(
     st.sampled_from(ODD_VALUES), st.sampled_from(ODD_VALUES), st.text(max_size=20), st.integers()
@@ -208,7 +215,7 @@ def _change(
     elif isinstance(value, dict | list):
         value = orjson.loads(_dump(value))
     path = paths[first % len(paths)]
-    parent, key = _at(review, path[:-1]), path[-1]
+    parent, key = at(review, path[:-1]), path[-1]
     if not _has(parent, key):
         return
     if how == "drop":
@@ -216,7 +223,7 @@ def _change(
     elif how == "replace":
         parent[key] = value
     elif how == "copy":
-        other = _at(review, paths[second % len(paths)])
+        other = at(review, paths[second % len(paths)])
         parent[key] = orjson.loads(_dump(other)) if _small(other) else value
     elif how == "rename" and isinstance(parent, dict):
         parent[value if isinstance(value, str) else str(key).swapcase()] = parent.pop(key)
@@ -228,6 +235,8 @@ def _change(
             inner[ODD_TEXTS[second % len(ODD_TEXTS)]] = value
         elif isinstance(inner, list):
             inner.append(value)
+    elif how == "grow":
+        parent[key] = grown(parent[key], GROWN[second % len(GROWN)])
     elif how == "old":
         request = review.get("request") if isinstance(review, dict) else None
         if isinstance(request, dict) and _small(request.get("object")):
@@ -235,7 +244,30 @@ def _change(
             request["oldObject"] = orjson.loads(_dump(request.get("object")))
 
 
-def _at(review: Any, path: Path) -> Any:
+def grown(value: Any, entries: int) -> Any:
+    """Return a list or a mapping with many more entries like the first one it has."""
+    if not isinstance(value, dict | list) or not _small(value):
+        return value
+    first = next(iter(value.items() if isinstance(value, dict) else enumerate(value)), ("", "true"))
+    like = _dump(first[1])
+    more = range(min(entries, LARGEST_GROWTH // (len(like) + 24)))
+    if isinstance(value, dict):
+        return {**value, **{f"{first[0]}-{n}": orjson.loads(like) for n in more}}
+    return [*value, *(_numbered(orjson.loads(like), n) for n in more)]
+
+
+def _numbered(value: Any, number: int) -> Any:
+    """Return a value that differs from its like: what is the same is often looked at once."""
+    if isinstance(value, str):
+        return f"{value}-{number}"
+    if isinstance(value, dict):
+        texts = {k: f"{v}-{number}" for k, v in value.items() if k in ("name", "key", "value")}
+        return {**value, **texts}
+    return value
+
+
+def at(review: Any, path: Path) -> Any:
+    """Return what stands somewhere in a review, None where nothing does."""
     here = review
     for key in path:
         if not _has(here, key):
