@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.cluster.objects import launcher, migration, node, other, vmi
 from tests.live.following import SETTLE_AFTER, Followed, listed, told
+from tests.server.certificates import issued
 from webhook.cluster import reflector
 from webhook.cluster.connection import connect
 from webhook.cluster.errors import RequestFailed
@@ -223,6 +225,25 @@ def test_a_token_that_was_replaced_is_taken_up_when_the_old_one_is_refused(
     file.write_text(service_account_token(server, "second") + "\n")
     assert connection.get("/api")
     server.api.delete("/api/v1/namespaces/default/serviceaccounts/second")
+
+
+def test_an_authority_that_was_replaced_is_taken_up_when_the_server_is_refused(
+    server, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("webhook.cluster.connection._RENEW_SECONDS", 0.0)
+    config = json.loads(server.kubeconfig.read_text())
+    cluster = config["clusters"][0]["cluster"]
+    trusted = Path(cluster["certificate-authority"]).read_bytes()
+    file = tmp_path / "ca.crt"
+    cluster["certificate-authority"] = str(file)
+    file.write_bytes(issued(tmp_path / "former", "former").authority.read_bytes())
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(json.dumps(config))
+    connection = connect(kubeconfig)
+    with pytest.raises(RequestFailed, match="TLS failed"):
+        connection.get("/version")
+    file.write_bytes(trusted)
+    assert connection.get("/version")["major"] == "1"
 
 
 def test_a_setting_changed_while_running_asks_for_other_pods(server, follow):

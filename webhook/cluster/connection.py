@@ -6,6 +6,7 @@ objects are not used: they cost many times as much, and one odd object fails a w
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -38,7 +39,7 @@ MERGE_PATCH = "application/merge-patch+json"
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 _AGENT = "migration-guard"
-# Between two attempts to read refused credentials again.
+# Between two attempts to read settings again.
 _RENEW_SECONDS = 5.0
 _MOST_AT_ONCE = 64 * 1024
 # One for each kind that is watched, and some for what is asked beside that.
@@ -159,7 +160,14 @@ class Connection:
             RequestFailed: The server cannot be reached, or answers with an error.
         """
         session = self._session
-        response = self._ask(session, path, query, read_seconds, written)
+        try:
+            response = self._ask(session, path, query, read_seconds, written)
+        except RequestFailed as error:
+            # Nothing was sent yet. Perhaps the cluster's authority is a new one.
+            if not (_distrusted(error.__cause__) and self._renew(session)):
+                raise
+            session = self._session
+            response = self._ask(session, path, query, read_seconds, written)
         if response.status == HTTPStatus.UNAUTHORIZED and self._renew(session):
             response.close()
             response = self._ask(self._session, path, query, read_seconds, written)
@@ -236,7 +244,11 @@ class Connection:
         )
 
     def _renew(self, refused: _Session) -> bool:
-        """Read credentials again that were refused; say whether there are others to try now."""
+        """Read settings again that did not do; say whether there are others to try now.
+
+        They did not do if the server refused the credentials, or was refused itself: a cluster's
+        authority is replaced too.
+        """
         with self._lock:
             if self._session is not refused:
                 return True
@@ -279,6 +291,15 @@ def _message(body: bytes) -> str:
     if isinstance(told, dict):
         told = told.get("message")
     return one_line(told) if isinstance(told, str) else ""
+
+
+def _distrusted(error: BaseException | None) -> bool:
+    """Tell whether a server was refused because of its certificate."""
+    return (
+        isinstance(error, urllib3.exceptions.SSLError)
+        and bool(error.args)
+        and isinstance(error.args[0], ssl.SSLCertVerificationError)
+    )
 
 
 def _network(error: BaseException) -> str:
