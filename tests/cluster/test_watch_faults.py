@@ -16,6 +16,7 @@ import yaml
 from tests.cluster.objects import node
 from webhook.cluster import reflector
 from webhook.cluster.connection import connect
+from webhook.cluster.listing import FIRST_PAGE
 from webhook.cluster.live import LiveFacts
 from webhook.cluster.reflector import Following
 from webhook.cluster.resources import RESOURCES, Resource
@@ -150,8 +151,8 @@ def follow(kubeconfig) -> Iterator[Callable[..., LiveFacts]]:
     """Follow kinds until the test ends."""
     made: list[LiveFacts] = []
 
-    def start(resources: tuple[Resource, ...]) -> LiveFacts:
-        settings = Following(180.0, False, 420.0)
+    def start(resources: tuple[Resource, ...], stale_after: float = 180.0) -> LiveFacts:
+        settings = Following(stale_after, False, 420.0)
         made.append(LiveFacts(connect(kubeconfig), lambda: settings, resources=resources))
         return made[-1]
 
@@ -215,10 +216,8 @@ def test_garbage_ends_a_watch_and_is_told(scripted, followed, line):
 
 def test_an_unknown_event_and_empty_lines_are_passed_over(scripted, followed):
     scripted.script = [
-        answer(
-            initial("a") + b"\n\n" + event("SHINY", node("x"), "2") + event("ADDED", node("b")),
-            ends=False,
-        )
+        answer(initial("a")),
+        answer(b"\n\n" + event("SHINY", node("x"), "2") + event("ADDED", node("b")), ends=False),
     ]
     followed.start()
     wait(lambda: names(followed) == {"a", "b"})
@@ -242,14 +241,47 @@ def test_an_object_in_many_small_chunks_is_one_object(scripted, followed):
     wait(lambda: names(followed) == {"a", "b"})
 
 
-def test_a_list_that_ends_half_way_is_none(scripted, followed):
+def page(*names, more=""):
+    metadata = {"resourceVersion": "5", "continue": more}
+    return answer(json.dumps({"metadata": metadata, "items": [*map(node, names)]}).encode())
+
+
+def test_a_stream_of_all_objects_that_ends_half_way_is_none_and_pages_are_read_next(
+    scripted, followed
+):
+    scripted.script = [answer(event("ADDED", node("a"))), page("b", more="on"), page("c")]
+    followed.start()
+    wait(lambda: names(followed) == {"b", "c"})
+    first, second, third, *_ = scripted.queries
+    assert first["sendInitialEvents"] == "true"
+    assert (second["limit"], third["continue"]) == (str(FIRST_PAGE), "on")
+    wait(lambda: len(scripted.queries) == 4)
+    assert scripted.queries[3]["resourceVersion"] == "5"
+
+
+def test_where_pages_break_off_too_the_stream_has_its_turn_again(scripted, followed):
     scripted.script = [
-        answer(event("ADDED", node("a"))),
-        answer(initial("b"), ends=False),
+        cut(event("ADDED", node("a"))),
+        page("b", more="on"),
+        answer(b"{}", status=410),
+        answer(initial("c")),
     ]
     followed.start()
-    wait(lambda: names(followed) == {"b"})
-    assert scripted.queries[1]["sendInitialEvents"] == "true"
+    wait(lambda: names(followed) == {"c"})
+    assert scripted.queries[3]["sendInitialEvents"] == "true"
+
+
+def test_reading_everything_may_take_longer_than_a_watch_and_a_watch_begins_where_it_ended(
+    scripted, follow
+):
+    live = follow(NODES, stale_after=4.0)
+    scripted.script = [answer(initial("a", revision="7"), ends=False)]
+    live.start()
+    wait(lambda: len(scripted.queries) >= 2)
+    reading, watch, *_ = scripted.queries
+    assert int(reading["timeoutSeconds"]) == reflector.LONGEST_READING
+    assert (watch["resourceVersion"], watch["timeoutSeconds"]) == ("7", "1")
+    wait(lambda: names(live) == {"a"})
 
 
 def test_after_gone_everything_is_read_anew_and_what_is_not_there_is_forgotten(scripted, followed):

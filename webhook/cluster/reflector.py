@@ -42,6 +42,10 @@ LONGEST_LINE = 32 * 1024 * 1024
 SHORTEST_WATCH = 1.0
 # Beyond the end that the server was told, until its silence counts as broken.
 GRACE = 5.0
+# Seconds after which the server ends a stream of all objects that is still not at its end.
+LONGEST_READING = 600.0
+# Seconds without a byte after which such a stream counts as broken.
+SILENCE = 60.0
 _NO_STREAMING = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
@@ -110,6 +114,8 @@ class Reflector:
         self._revision = ""
         self._selectors: dict[str, str] = {}
         self._streams = True
+        # Whether the next reading goes by pages: the stream broke off before it told of all.
+        self._by_pages = False
         self._seen: set[str] | None = None
         self._failures = 0
 
@@ -159,12 +165,49 @@ class Reflector:
         selectors = self._resource.selectors(all_pods=self._following().all_pods)
         if selectors != self._selectors:
             self._selectors, self._revision = selectors, ""
-        if not self._revision and not self._streams:
-            self._read_pages(self._version)
+        if not self._revision:
+            self._read_all(self._version)
         self._watch(self._version)
         return 0.0
 
+    def _read_all(self, version: str) -> None:
+        """Read all there are: as a stream, or by pages where a stream did not come to its end."""
+        if self._streams and not self._by_pages:
+            try:
+                self._read_stream(version)
+            except RequestFailed as error:
+                if error.status not in _NO_STREAMING:
+                    raise
+                self._streams = False
+            else:
+                return
+        self._read_pages(version)
+
+    def _read_stream(self, version: str) -> None:
+        self._seen = set()
+        query = {
+            **self._watching(LONGEST_READING),
+            "sendInitialEvents": "true",
+            "resourceVersionMatch": "NotOlderThan",
+        }
+        path = self._resource.path(version)
+        with self._connection.open(path, query, read_seconds=SILENCE) as response:
+            self._by_pages = True
+            for line in _lines(self._connection.chunks(response)):
+                if self._stopping.is_set():
+                    return
+                if line:
+                    with self._pacer:
+                        self._event(line)
+                if self._seen is None:
+                    # What follows is for a watch, which ends in time to be a sign of life.
+                    self._by_pages = False
+                    return
+        raise RequestFailed(UNREACHABLE, f"{self._connection.host}{path}: ended half-read")
+
     def _read_pages(self, version: str) -> None:
+        # Should this fail too, the stream has its turn again.
+        self._by_pages = False
         self._seen = set()
         revision = ""
         listed = pages(self._connection, self._resource, version, self._selectors, limit=FIRST_PAGE)
@@ -179,36 +222,25 @@ class Reflector:
         stale_after = self._following().stale_after
         # Each beginning and end is a sign of life, and several fit into the time until facts age.
         seconds = max(stale_after / 2 * self._spread(), SHORTEST_WATCH)
-        query = {
+        query = {**self._watching(seconds), "resourceVersion": self._revision}
+        path = self._resource.path(version)
+        with self._connection.open(path, query, read_seconds=seconds + GRACE) as response:
+            self._sink.alive()
+            for line in _lines(self._connection.chunks(response)):
+                if self._stopping.is_set():
+                    return
+                if line:
+                    with self._pacer:
+                        self._event(line)
+
+    def _watching(self, seconds: float) -> dict[str, str]:
+        """Return the part of a query that is every watch's."""
+        return {
             **self._selectors,
             "watch": "true",
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(int(seconds)),
         }
-        initial = not self._revision
-        if initial:
-            query |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
-            self._seen = set()
-        else:
-            query["resourceVersion"] = self._revision
-        path = self._resource.path(version)
-        try:
-            with self._connection.open(path, query, read_seconds=seconds + GRACE) as response:
-                if not initial:
-                    self._sink.alive()
-                for line in _lines(self._connection.chunks(response)):
-                    if self._stopping.is_set():
-                        return
-                    if line:
-                        with self._pacer:
-                            self._event(line)
-        except RequestFailed as error:
-            if initial and error.status in _NO_STREAMING:
-                self._streams = False
-                return
-            raise
-        if initial and self._seen is not None:
-            raise RequestFailed(UNREACHABLE, f"{self._connection.host}{path}: ended half-read")
 
     def _event(self, line: bytes) -> None:
         try:
