@@ -117,6 +117,25 @@ def test_an_object_that_cannot_be_read_is_told_until_it_is_gone_or_sound(known):
     assert "left out" not in str(nodes)
 
 
+def test_the_facts_know_of_a_node_that_cannot_be_read_until_it_is_gone_or_sound(known):
+    nodes, broken = known.kind("nodes"), {"cpu": "many"}
+    nodes.put(node("a"))
+    nodes.put(node("b", allocatable=broken))
+    assert known.facts.snapshot().blind().startswith("node b cannot be read: status.allocatable")
+    changes = len(known.changes)
+    nodes.put(node("b", allocatable=broken))
+    assert len(known.changes) == changes
+    nodes.put(node("b"))
+    assert known.facts.snapshot().blind() == ""
+    nodes.put(node("b", allocatable=broken))
+    nodes.drop(node("b"))
+    assert known.facts.snapshot().blind() == ""
+    nodes.put(node("b", allocatable=broken))
+    nodes.filled({"a"})
+    assert known.facts.snapshot().blind() == ""
+    assert known.changes
+
+
 def test_an_object_without_a_name_is_told(known):
     nodes = known.kind("nodes")
     assert nodes.put({"apiVersion": "v1", "kind": "Node", "metadata": {}}) == ""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from webhook.model.node import Node
     from webhook.model.snapshot import Preset
     from webhook.model.storage import Claim, PersistentVolume
+    from webhook.model.unreadable import Unreadable
     from webhook.model.virtual_machine import VirtualMachine, VirtualMachineInstance
 
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
@@ -38,13 +39,14 @@ _ABSENT = object()
 class Facts:
     """Everything known, by kind; the keys are ``namespace/name``, or the name alone.
 
-    To be changed by :meth:`put` and :meth:`drop` alone.
+    To be changed by :meth:`put`, :meth:`drop` and :meth:`leave_out` alone.
 
     Attributes:
         presets: None stands for one that sets no CPU.
         migration_crds: Whether the served schema of a VMIM has ``addedNodeSelector``; None where
             the schema does not say.
         upgrades: Whether that Harvester upgrade is the latest and runs.
+        unreadable: What is there and cannot be read, by the attribute that would hold it and key.
     """
 
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class Facts:
     namespaces: dict[str, Mapping[str, str]] = field(default_factory=dict)
     migration_crds: dict[str, bool | None] = field(default_factory=dict)
     upgrades: dict[str, bool] = field(default_factory=dict)
+    unreadable: dict[tuple[str, str], Unreadable] = field(default_factory=dict)
     _usage: Usage = field(default_factory=Usage, repr=False)
     _by_vmi: PodsByVmi = field(default_factory=PodsByVmi, repr=False)
     _changed: set[str] = field(default_factory=set, repr=False)
@@ -79,27 +82,48 @@ class Facts:
         """
         kept = self.of(store)
         before = kept.get(key, _ABSENT)
+        readable = self._note_readable(store, key)
         if store == "kubevirts":
             # Among several the last one given counts, so one that is repeated moves to the end.
             kept.pop(key, None)
         elif before == value:
-            return False
+            return readable
         kept[key] = value
         self._note(store, key, None if before is _ABSENT else before, value)
         return True
 
     def drop(self, store: str, key: str) -> bool:
         """Forget an object; say whether it was known."""
+        readable = self._note_readable(store, key)
         before = self.of(store).pop(key, _ABSENT)
         if before is _ABSENT:
-            return False
+            return readable
         self._note(store, key, before, None)
+        return True
+
+    def leave_out(self, store: str, found: Unreadable) -> bool:
+        """Forget an object that is there and cannot be read; say whether that changes anything."""
+        if self.unreadable.get((store, found.key)) == found:
+            return False
+        self.drop(store, found.key)
+        self.unreadable[store, found.key] = found
+        self._changed.add("unreadable")
+        return True
+
+    def _note_readable(self, store: str, key: str) -> bool:
+        if self.unreadable.pop((store, key), None) is None:
+            return False
+        self._changed.add("unreadable")
         return True
 
     def of(self, store: str) -> dict[str, Any]:
         """Return what is kept of a kind, by the attribute that holds it."""
         kept: dict[str, Any] = getattr(self, store)
         return kept
+
+    def keys(self, store: str) -> set[str]:
+        """Return the keys of all that is there of a kind, readable or not."""
+        return {*self.of(store), *(key for kind, key in self.unreadable if kind == store)}
 
     def snapshot(self) -> Snapshot:
         """Return what is known now, as one value that does not change any more."""
@@ -125,8 +149,11 @@ class Facts:
             parts["policies"] = tuple(self.policies.values())
         if "presets" in changed:
             parts["presets"] = tuple(p for p in self.presets.values() if p is not None)
-        if "upgrades" in changed:
-            parts["upgrading"] = any(self.upgrades.values())
+        if "unreadable" in changed:
+            parts["unreadable"] = self._unreadable()
+        if changed & {"upgrades", "unreadable"}:
+            # One that cannot be read may be running.
+            parts["upgrading"] = any(self.upgrades.values()) or "upgrades" in parts["unreadable"]
         if "namespaces" in changed:
             parts["namespaces"] = self._namespaces()
         if changed & {"pods", "vmis"}:
@@ -182,6 +209,12 @@ class Facts:
                 if migration.uid:
                     found[migration.uid] = migration
         return found
+
+    def _unreadable(self) -> dict[str, tuple[Unreadable, ...]]:
+        found: dict[str, list[Unreadable]] = {}
+        for (store, _), one in sorted(self.unreadable.items()):
+            found.setdefault(store, []).append(one)
+        return {store: tuple(several) for store, several in found.items()}
 
     def _namespaces(self) -> dict[str, Mapping[str, str]]:
         """Return the labels of the namespaces, the one that Kubernetes always sets included."""

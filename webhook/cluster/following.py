@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from webhook.cluster.credentials import one_line
-from webhook.cluster.kinds import key_of, read
+from webhook.cluster.kinds import key_of, read, unreadable
 from webhook.cluster.pruning import prune
 from webhook.cluster.settling import creation, settling
 from webhook.model.fields import InvalidObject
@@ -103,11 +103,14 @@ class FollowedKind:
             value = read(kind, self._sharing, key, prune(self.resource.kind, obj))
         except Exception as error:
             # Whatever is wrong with one object, the others are still to be followed.
+            known = isinstance(error, InvalidObject)
+            what = one_line(str(error) if known else f"{type(error).__name__}: {error}")
             if key not in self._unreadable and len(self._unreadable) < _MOST_UNREADABLE:
-                known = isinstance(error, InvalidObject)
-                what = str(error) if known else f"{type(error).__name__}: {error}"
-                self._unreadable[key] = one_line(what)
-            self._forget(key)
+                self._unreadable[key] = what
+            with self._lock:
+                changed = self._facts.leave_out(kind.store, unreadable(obj, key, what))
+            if changed:
+                self._changed()
             return key
         self._unreadable.pop(key, None)
         if isinstance(value, Migration | LauncherPod) and value.finished:
@@ -135,9 +138,7 @@ class FollowedKind:
     def filled(self, keys: set[str]) -> None:
         """Know all there are: what is not among these keys is there no more."""
         with self._lock:
-            kept = self._facts.of(self.resource.facts.store)
-            gone = [key for key in kept if key not in keys]
-            for key in gone:
+            for key in self._facts.keys(self.resource.facts.store) - keys:
                 self._facts.drop(self.resource.facts.store, key)
         for key in self._unreadable.keys() - keys:
             del self._unreadable[key]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from webhook.model import fields
+from webhook.model import fields, labels
 from webhook.model.fields import InvalidObject
 from webhook.model.kubevirt import KubeVirt
 from webhook.model.limits import TooLarge
@@ -17,6 +17,7 @@ from webhook.model.rendering import requirements
 from webhook.model.requests import derived_requests
 from webhook.model.snapshot import Preset
 from webhook.model.storage import Claim, PersistentVolume
+from webhook.model.unreadable import Unreadable
 from webhook.model.virtual_machine import VirtualMachine, VirtualMachineInstance
 
 if TYPE_CHECKING:
@@ -74,9 +75,14 @@ def add(facts: Facts, sharing: Sharing, obj: Object) -> tuple[str, str] | None:
     kind = KINDS.get(group_kind)
     if kind is None:
         return None
-    key = key_of(kind, obj)
-    if not kind.only or key == kind.only:
-        facts.put(kind.store, key, read(kind, sharing, key, obj))
+    key = ""
+    try:
+        key = key_of(kind, obj)
+        if not kind.only or key == kind.only:
+            facts.put(kind.store, key, read(kind, sharing, key, obj))
+    except InvalidObject as error:
+        facts.leave_out(kind.store, unreadable(obj, key, str(error)))
+        raise
     return group_kind[1], key
 
 
@@ -100,6 +106,20 @@ def read(kind: Kind, sharing: Sharing, key: str, obj: Object) -> object:
         return kind.read(sharing, key, obj)
     except InvalidObject as error:
         raise InvalidObject(_whole_path(obj, error.path), error.message) from None
+
+
+def unreadable(obj: Object, key: str, why: str) -> Unreadable:
+    """Return what is known of an object that cannot be read.
+
+    Args:
+        obj: The object.
+        key: Its key, "" where not even that can be read.
+        why: What is wrong with it.
+    """
+    marks: Mapping[str, str] = {}
+    with suppress(InvalidObject):
+        marks = fields.labels(obj, "metadata", "labels")
+    return Unreadable(key, why, marks.get(labels.CREATED_BY, ""))
 
 
 # Where the readers of a part of an object begin to count.

@@ -15,6 +15,7 @@ from webhook.model.placement import Conditions
 from webhook.model.pod_affinity import PodTerm, read_pod_terms
 from webhook.model.rendering import requirements
 from webhook.model.storage import not_judged, topologies
+from webhook.model.unreadable import told
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from webhook.model.node_affinity import LabelSelector
     from webhook.model.requirements import Requirements
     from webhook.model.storage import Claim, PersistentVolume
+    from webhook.model.unreadable import Unreadable
     from webhook.model.virtual_machine import VirtualMachine, VirtualMachineInstance
 
 
@@ -51,6 +53,8 @@ class Snapshot:
         upgrading: A Harvester upgrade runs.
         all_pods: ``pods`` and the room they take hold every pod, not only virtual machines.
         stale: Kinds whose facts are too old or were never filled; empty for files.
+        unreadable: What is there and cannot be read, by the attribute of
+            :class:`webhook.cluster.facts.Facts` that would hold it.
         memory: What was found out about these facts already; it changes the time that an answer
             takes and never the answer.
     """
@@ -70,6 +74,7 @@ class Snapshot:
     upgrading: bool = False
     all_pods: bool = False
     stale: tuple[str, ...] = ()
+    unreadable: Mapping[str, tuple[Unreadable, ...]] = field(default_factory=dict)
     repelling: tuple[tuple[LauncherPod, PodTerm], ...] = ()
     neighbours: Neighbours = field(init=False, repr=False, compare=False)
     memory: Memory = field(init=False, repr=False, compare=False, default_factory=Memory)
@@ -79,10 +84,60 @@ class Snapshot:
         around = Neighbours(self.pods, self.nodes.by_name, self.namespaces, self.repelling)
         object.__setattr__(self, "neighbours", around)
 
-    def blind(self) -> str:
-        """Say why the facts do not bear a decision, "" where they do."""
+    def blind(self, *, by_name: bool = True) -> str:
+        """Say why the facts do not bear a decision that rests on all nodes, "" where they do.
+
+        A node that is there and cannot be read might be the one that a VM can go to.
+
+        Args:
+            by_name: Whether nodes are named.
+        """
         if self.stale:
-            return "facts are missing or too old: " + ", ".join(self.stale)
+            return self._too_old()
+        unsure = self.unsure_of("kubevirts", "nodes", by_name=by_name)
+        return unsure or self.without_nodes()
+
+    def unsure_of(self, *kinds: str, by_name: bool = True) -> str:
+        """Say why nothing can be said that rests on certain kinds, "" where it can.
+
+        They are too old, were never filled, or a KubeVirt CR or a node cannot be read.
+
+        Args:
+            kinds: Their plural names, as in ``stale``.
+            by_name: Whether nodes are named.
+        """
+        if set(kinds) & set(self.stale):
+            return self._too_old()
+        unsure = ""
+        if "kubevirts" in kinds:
+            unsure = told("KubeVirt", self.unreadable.get("kubevirts", ()))
+        if "nodes" in kinds and not unsure:
+            unsure = told("node", self.unreadable.get("nodes", ()), by_name=by_name)
+        return unsure
+
+    def _too_old(self) -> str:
+        return "facts are missing or too old: " + ", ".join(self.stale)
+
+    def blind_to(self, vmi: VirtualMachineInstance) -> str:
+        """Say why nothing can be said of where this VMI can go, "" where it can.
+
+        Beside :meth:`blind`: its pod says what an earlier migration left to it, and with its
+        RuntimeClass come tolerations.
+
+        Raises:
+            InvalidObject: The name of its RuntimeClass is no text.
+        """
+        named = self._runtime_class_of(vmi)
+        classes = [c for c in self.unreadable.get("runtime_classes", ()) if c.key == named]
+        pods = [
+            pod
+            for pod in self.unreadable.get("pods", ())
+            if pod.vmi_uid == vmi.uid or (not pod.vmi_uid and pod.namespace == vmi.namespace)
+        ]
+        return told("pod", pods) or told("RuntimeClass", classes)
+
+    def without_nodes(self) -> str:
+        """Say that no node is known that a VM could run on, "" where there is one."""
         if not self.nodes.by_name:
             return "no node is among the facts"
         if not any(labels.SCHEDULABLE in g.representative.labels for g in self.nodes.groups):
@@ -155,17 +210,19 @@ class Snapshot:
         *,
         strict_passthrough: bool,
     ) -> Requirements:
-        named = fields.text(vmi.spec, "runtimeClassName") or self.kubevirt.default_runtime_class
         return requirements(
             vmi,
             self.source_of(vmi),
             migration,
             self.kubevirt,
             topologies=topologies(vmi, self.claims, self.volumes),
-            runtime_class=self.runtime_classes.get(named),
+            runtime_class=self.runtime_classes.get(self._runtime_class_of(vmi)),
             not_judged=not_judged(vmi, self.claims, self.volumes),
             strict_passthrough=strict_passthrough,
         )
+
+    def _runtime_class_of(self, vmi: VirtualMachineInstance) -> str:
+        return fields.text(vmi.spec, "runtimeClassName") or self.kubevirt.default_runtime_class
 
     def conditions(
         self, demanded: Requirements, passing_taints: Sequence[str], now: float | None

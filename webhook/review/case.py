@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from webhook.model.placement import Assessment, Conditions
     from webhook.model.requirements import Requirements
     from webhook.model.snapshot import Snapshot
+    from webhook.model.virtual_machine import VirtualMachineInstance
     from webhook.policy.configuration import Configuration
     from webhook.review.admission import Review
 
@@ -33,7 +34,7 @@ class Case:
 
     Attributes:
         mutating: Whether this is the pass that may change the object (it never refuses, and warns
-            only where it is late).
+            only of what it leaves unchanged).
         late: Why there is no time to decide; "" where there is.
         decision_id: The id that message, log, annotation and record share.
         patch: What changes.
@@ -69,6 +70,7 @@ class Case:
         self.via = ""
         self.override = requester.Override()
         self.refusal_follows = False
+        self._speaks = not mutating
         self._results: list[RuleResult] = []
         self._outcomes: list[Outcome] = []
         self._refusals: list[str] = []
@@ -89,6 +91,15 @@ class Case:
         return self.snapshot.conditions(
             demanded, self.configuration.passing_taints, self.now.timestamp()
         )
+
+    @property
+    def blind(self) -> str:
+        """Why the facts do not bear a decision that rests on all nodes, "" where they do."""
+        return self.snapshot.blind(by_name=self.by_name)
+
+    def blind_to(self, vmi: VirtualMachineInstance) -> str:
+        """Say why nothing can be said of where a VMI can go, "" where it can."""
+        return self.blind or self.snapshot.blind_to(vmi)
 
     @property
     def by_name(self) -> bool:
@@ -161,6 +172,16 @@ class Case:
         self._told.append(f"not judged: {why}")
         self.warn(f"not judged: {why}")
 
+    def leave_unchanged(self, why: str) -> None:
+        """Note that the mutating pass changes nothing because nothing is known, and tell of it.
+
+        The validating pass does not say so: it may not be asked, or judge by other facts.
+        """
+        self.conclude_as(Outcome.BLIND)
+        self._told.append(f"nothing changed: {why}")
+        self.warn(f"nothing changed: {why}")
+        self._speaks = True
+
     def refuse_blind(self, message: str) -> None:
         """Refuse because nothing is known (``whenBlind: deny``)."""
         self._refusals.append(message)
@@ -184,7 +205,7 @@ class Case:
             outcome=outcome,
             decision_id=self.decision_id,
             message=messages[0] if messages else "",
-            warnings=() if self.mutating and not self.late else self._fitting_warnings(),
+            warnings=self._fitting_warnings() if self._speaks else (),
             patch=self.patch.operations,
             rules=tuple(self._results),
             assessment=self.assessment,
@@ -202,7 +223,7 @@ class Case:
             return Blind.LATE
         if self.snapshot.stale:
             return Blind.STALE_FACTS
-        return Blind.NO_NODES if self.snapshot.blind() else Blind.UNREADABLE
+        return Blind.NO_NODES if self.snapshot.without_nodes() else Blind.UNREADABLE
 
     def _fitting_warnings(self) -> tuple[str, ...]:
         """Return the warnings that the API server passes on: 4,096 characters in all."""

@@ -8,7 +8,7 @@ from webhook.model import labels
 from webhook.model.cpu import EffectiveModel, architecture, effective_model
 from webhook.model.virtual_machine import HOST_MODEL, HOST_PASSTHROUGH
 from webhook.model.wording import escaped, nodes_named
-from webhook.policy.rules import Rule
+from webhook.policy.rules import Mode, Rule
 from webhook.review.annotations import CPU_MODEL, CPU_MODEL_SOURCE
 
 if TYPE_CHECKING:
@@ -63,7 +63,10 @@ def nodes_with(snapshot: Snapshot, label: str) -> tuple[str, ...]:
 def tell_of_model(case: Case, model: str, whose: str) -> None:
     """Warn where a named model is usable on no node, or on one only."""
     rule = Rule.UNKNOWN_CPU_MODEL
-    if model in NO_NAME or case.snapshot.blind():
+    if model in NO_NAME or case.mode(rule) is Mode.OFF:
+        return
+    if why := case.blind:
+        case.conclude_blind(why)
         return
     able = nodes_with(case.snapshot, labels.CPU_MODEL + model)
     if len(able) >= ENOUGH:

@@ -112,8 +112,7 @@ def _decide(case: Case, table: Mapping[_Key, Rules]) -> Decision:
         return Decision(True, Outcome.NOT_REVIEWED, case.decision_id)
     # A new migration is judged by who asks for it, also where nothing else is known.
     if case.late and rules is not migrations.validate_created:
-        case.conclude_as(Outcome.BLIND)
-        case.warn(f"{'nothing changed' if case.mutating else 'not judged'}: {case.late}")
+        (case.leave_unchanged if case.mutating else case.conclude_blind)(case.late)
     else:
         rules(case)
     return case.decide()
@@ -196,6 +195,8 @@ def both_passes(
             patch=first.patch,
             rules=(*first.rules, *second.rules),
             message=second.message or first.message,
+            warnings=tuple(dict.fromkeys((*first.warnings, *second.warnings))),
+            blind=second.blind or first.blind,
             origin=second.origin or first.origin,
             via=second.via or first.via,
             decision_id=first.decision_id if first.patch else second.decision_id,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from webhook.model.baseline import newest_common
 from webhook.model.cpu import EffectiveModel, architecture
+from webhook.model.unreadable import told
 from webhook.model.virtual_machine import HOST_MODEL, HOST_PASSTHROUGH
 from webhook.policy.configuration import COMMON_MODEL, KUBEVIRT_MODEL
 
@@ -38,6 +39,38 @@ def default_model(
         return EffectiveModel(wanted, "cluster")
     cluster = snapshot.kubevirt.cpu_model
     return EffectiveModel(cluster or HOST_MODEL, "cluster" if cluster else "default")
+
+
+def unsure_of_default_model(
+    vmi: VirtualMachineInstance,
+    snapshot: Snapshot,
+    configuration: Configuration,
+    *,
+    by_name: bool = True,
+) -> str:
+    """Say why nobody can say which model that is, "" where one can.
+
+    A model that the guard sets wins over KubeVirt's own default, so one that rests on a KubeVirt CR
+    of yesterday would hold for the life of the VM.
+
+    Args:
+        vmi: As for :func:`default_model`.
+        snapshot: Likewise.
+        configuration: Likewise.
+        by_name: Whether nodes are named.
+    """
+    if vmi.architecture == _ARM64:
+        return ""
+    wanted = configuration.cpu_model.default
+    kinds = ["virtualmachineinstancepresets"]
+    if wanted in (KUBEVIRT_MODEL, COMMON_MODEL) or not vmi.architecture:
+        kinds.append("kubevirts")
+    if wanted == COMMON_MODEL:
+        kinds.append("nodes")
+    presets = snapshot.unreadable.get("presets", ())
+    return snapshot.unsure_of(*kinds, by_name=by_name) or told(
+        "VirtualMachineInstancePreset", [p for p in presets if p.namespace == vmi.namespace]
+    )
 
 
 def common_model(vmi: VirtualMachineInstance, snapshot: Snapshot) -> str:

@@ -52,7 +52,7 @@ def judge_created(case: Case) -> None:
     if not _asks_for_evacuation(case, vmi, pod):
         case.conclude_as(Outcome.LEFT_TO_KUBEVIRT)
         return
-    if why := case.snapshot.blind():
+    if why := case.blind_to(vmi):
         case.conclude_blind(why)
         return
     case.override = requester.override_of(case.review, fields.EMPTY, vmi, case.configuration)

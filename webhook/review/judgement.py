@@ -136,13 +136,21 @@ def _verdict(
     if not assessment.fits_somewhere:
         open_parts = [part for part in others if not part.lasting]
         body = clauses(open_parts, PASSING, by_name=case.by_name)
-        return Verdict(Rule.NO_ROOM_NOW, moved, WAITS, "no other node can take it now", body)
+        reason = "no other node can take it now"
+        return Verdict(Rule.NO_ROOM_NOW, moved, WAITS, reason, body, _at_most(case, demanded))
     fitting = [part for part in others if part.fits]
     if all(_differs(part) for part in fitting):
         body = clauses(fitting, RISKS, by_name=case.by_name)
         reason = "its CPU mode is host-passthrough and no other CPU is alike"
         return Verdict(Rule.PASSTHROUGH_CPU, moved, RISKY, reason, body)
     return Verdict(None)
+
+
+def _at_most(case: Case, demanded: Requirements) -> Mode:
+    """Return what a finding on pods around can lead to; one not read may be the one it wants."""
+    wants_company = any(not term.anti for term in demanded.pod_terms)
+    unsure = wants_company and case.snapshot.unreadable.get("pods")
+    return Mode.WARN if unsure else Mode.ENFORCE
 
 
 def _differs(part: Part) -> bool:

@@ -10,7 +10,6 @@ from webhook.model.wording import escaped, nodes_named
 from webhook.policy.rules import Mode, Rule
 from webhook.review import requester
 from webhook.review.cpu_models import NO_NAME, nodes_with
-from webhook.review.decision import Outcome
 
 if TYPE_CHECKING:
     from webhook.review.case import Case
@@ -27,10 +26,8 @@ def validate_updated(case: Case) -> None:
     if model in NO_NAME:
         case.passed(rule)
         return
-    blind = case.snapshot.blind()
-    if blind:
-        case.conclude_as(Outcome.BLIND)
-        case.warn(f"not judged: {blind}")
+    if why := case.blind:
+        case.conclude_blind(why)
         return
     able = set(nodes_with(case.snapshot, labels.CPU_MODEL + model))
     left_out = [

@@ -61,7 +61,7 @@ def validate_created(case: Case) -> None:
     _take_id(case, migration)
     if not case.snapshot.stale and _left_to_kubevirt(case, migration, vmi):
         return
-    blind = case.late or case.snapshot.blind()
+    blind = case.late or (case.blind if vmi is None else case.blind_to(vmi))
     if blind or vmi is None:
         _conclude_blind(case, blind or "the VMI is not among the facts")
         return
@@ -117,7 +117,7 @@ def _left_to_kubevirt(case: Case, migration: Migration, vmi: VirtualMachineInsta
 def _judged_if_possible(
     case: Case, vmi: VirtualMachineInstance | None, migration: Migration
 ) -> Judged | None:
-    if vmi is None or not vmi.running or migration.decentralized or case.snapshot.blind():
+    if vmi is None or not vmi.running or migration.decentralized or case.blind_to(vmi):
         return None
     return judge(case, vmi, migration)
 

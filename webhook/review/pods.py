@@ -79,11 +79,16 @@ def _mutate_first(case: Case, obj: fields.Object) -> None:
     yet; what the pod demands stands in the pod itself.
     """
     rule = Rule.FIRST_BOOT
+    if case.mode(rule) is Mode.OFF:
+        return
+    if case.blind:
+        case.leave_unchanged(case.blind)
+        return
     if not requester.is_controller(case.review, case.snapshot.kubevirt):
         case.would_change(rule, f"pod left alone: {_NOT_KUBEVIRTS}")
         return
     pod = LauncherPod.from_object(obj)
-    if not _is_host_model(case, pod) or case.snapshot.blind():
+    if not _is_host_model(case, pod):
         case.passed(rule)
         return
     posted = _as_posted(Requirements(requests=pod.requests, namespace=pod.namespace), pod, obj, {})
@@ -135,6 +140,9 @@ def _choices(found: Assessment, case: Case) -> list[tuple[Node, int]]:
 def _mutate_target(case: Case, obj: fields.Object) -> None:
     pod = LauncherPod.from_object(obj, counted=False)
     doubt = _doubt(case, pod, obj)
+    if doubt and case.snapshot.stale:
+        case.leave_unchanged(case.blind)
+        return
     if doubt:
         case.would_change(Rule.TARGET_SELECTORS, f"pod left alone: {doubt}")
         return
@@ -204,6 +212,11 @@ def _add_selectors(
     obj: fields.Object,
 ) -> None:
     rule = Rule.TARGET_SELECTORS
+    if case.mode(rule) is Mode.OFF:
+        return
+    if why := case.blind_to(vmi):
+        case.leave_unchanged(why)
+        return
     found = case.snapshot.memory.recall(
         _memory_key(case, pod, vmi, migration), lambda: _additions(case, pod, vmi, migration, obj)
     )
@@ -264,7 +277,7 @@ def _additions(
     if not selectors:
         return _Additions(selectors, "", leave_a_node=False)
     leave_a_node = False
-    if case.mode(Rule.TARGET_SELECTORS) is Mode.ENFORCE and not case.snapshot.blind():
+    if case.mode(Rule.TARGET_SELECTORS) is Mode.ENFORCE:
         posted = _as_posted(demanded, pod, obj, selectors)
         leave_a_node = assess(posted, case.snapshot.nodes, case.conditions(posted)).possible
     return _Additions(selectors, listed(list(selectors)), leave_a_node)

@@ -20,7 +20,7 @@ from webhook.review.annotations import (
     OVERRIDE_BY,
 )
 from webhook.review.cpu_models import tell_of_model
-from webhook.review.default_model import common_model, default_model
+from webhook.review.default_model import common_model, default_model, unsure_of_default_model
 from webhook.review.ids import is_decision_id
 
 if TYPE_CHECKING:
@@ -37,9 +37,12 @@ def mutate_created(case: Case) -> None:
     if vmi.annotations.get(CREATE_MIGRATION_TARGET) == "true":
         case.passed(rule)
         return
-    model, source = _model_of(case, vmi)
     if case.mode(rule) is Mode.OFF:
         return
+    if why := _unsure(case, vmi):
+        case.leave_unchanged(why)
+        return
+    model, source = _model_of(case, vmi)
     sets = not vmi.cpu_model and source not in ("preset", "architecture")
     what = f'CPU model "{model}" ({source})' if model else f"CPU model from a {source}"
     if case.mode(rule) is not Mode.ENFORCE:
@@ -68,6 +71,18 @@ def validate_created(case: Case) -> None:
     tell_of_model(case, effective_model(vmi, case.snapshot.kubevirt).model, f"VM {vmi.key}")
 
 
+def _unsure(case: Case, vmi: VirtualMachineInstance) -> str:
+    """Say why nobody can say which model is to be noted, and who chose it, "" where one can."""
+    unsure = ""
+    if not vmi.cpu_model or CPU_MODEL in vmi.annotations:
+        unsure = unsure_of_default_model(
+            vmi, case.snapshot, case.configuration, by_name=case.by_name
+        )
+    elif _has_instancetype(vmi):
+        unsure = case.snapshot.unsure_of("virtualmachines")
+    return unsure
+
+
 def _model_of(case: Case, vmi: VirtualMachineInstance) -> EffectiveModel:
     default = default_model(vmi, case.snapshot, case.configuration)
     if not vmi.cpu_model:
@@ -83,14 +98,17 @@ def _model_of(case: Case, vmi: VirtualMachineInstance) -> EffectiveModel:
 
 def _who_named_it(case: Case, vmi: VirtualMachineInstance) -> str:
     vm = case.snapshot.vms.get(f"{vmi.namespace}/{vmi.owner}") if vmi.owner else None
-    from_type = any(key in vmi.annotations for key in _INSTANCETYPES)
-    return "instancetype" if from_type and not (vm and vm.cpu_model) else "vm"
+    return "instancetype" if _has_instancetype(vmi) and not (vm and vm.cpu_model) else "vm"
+
+
+def _has_instancetype(vmi: VirtualMachineInstance) -> bool:
+    return any(key in vmi.annotations for key in _INSTANCETYPES)
 
 
 def _tell_of_fallback(case: Case, vmi: VirtualMachineInstance) -> None:
     if case.mode(Rule.CPU_MODEL_DEFAULT) is Mode.OFF:
         return
-    if case.configuration.cpu_model.default != COMMON_MODEL or case.snapshot.blind():
+    if case.configuration.cpu_model.default != COMMON_MODEL or case.blind:
         return
     by_default = vmi.annotations.get(CPU_MODEL_SOURCE) in ("cluster", "default")
     if by_default and not common_model(vmi, case.snapshot):

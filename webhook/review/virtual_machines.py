@@ -8,7 +8,7 @@ from webhook.model import fields
 from webhook.model.cpu import effective_model
 from webhook.model.virtual_machine import VirtualMachine
 from webhook.model.wording import escaped
-from webhook.policy.rules import Rule
+from webhook.policy.rules import Mode, Rule
 from webhook.review.admission import in_namespace
 from webhook.review.annotations import OVERRIDE
 from webhook.review.cpu_models import tell_of_model
@@ -32,6 +32,11 @@ def validate_updated(case: Case) -> None:
     if vm.cpu_model == old.cpu_model:
         return
     tell_of_model(case, vm.cpu_model, f"VM {vm.key}")
+    if case.mode(Rule.RESTART_REQUIRED) is Mode.OFF:
+        return
+    if why := case.snapshot.unsure_of("kubevirts", "virtualmachineinstances"):
+        case.conclude_blind(why)
+        return
     vmi = case.snapshot.vmis.get(vm.key)
     if vmi is None or vmi.final:
         return
