@@ -32,6 +32,7 @@ from webhook.model.obstacles import PASSING_TAINTS
 from webhook.model.placement import assess
 from webhook.policy.configuration import Configuration
 from webhook.review.answer import MUTATE, VALIDATE, Answerer
+from webhook.serving.log_writer import LogWriter
 from webhook.serving.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -152,7 +153,9 @@ def _own_part(folder: Path) -> Callable[[str, str], float]:
     (folder / "inventory.json").write_text(json.dumps(items), encoding="utf-8")
     snapshot = load_inventory(FactsPlace((folder / "inventory.json",))).snapshot
     configuration, metrics = Configuration(), Metrics()
-    stream = (folder / "log").open("w", encoding="utf-8")
+    # The thread that writes counts too.
+    stream = LogWriter(os.open(folder / "log", os.O_WRONLY | os.O_CREAT))
+    stream.start()
     log = DecisionLog(lambda: datetime.now(UTC), stream, LogForm.JSON)
 
     def keep(review: Review, decision: Decision, _: Circumstances) -> None:

@@ -195,7 +195,8 @@ def test_on_a_full_disk_everything_is_refused_and_what_is_lost_is_exactly_what_i
         eventually(lambda: "records lost (disk-full" in guard.ops("/readyz?verbose"))
         assert guard.ops("/readyz") == "ready\n"
         junk.unlink()
-        told |= {guard.refused(f"after {n}") for n in range(5)}
+        told |= {guard.refused(f"after {n}") for n in range(4)} | {last := guard.refused("after")}
+        guard.until(lambda: last in guard.read_log())
         lines = [json.loads(text) for text in guard.read_log().splitlines() if text[0] == "{"]
         lost = [line["record"] for line in lines if line["message"] == "decision not kept"]
         counted = f'migration_guard_audit_lost_total{{reason="disk-full"}} {len(lost)}.0'
@@ -236,8 +237,9 @@ def test_a_password_in_a_file_or_the_environment_is_never_shown(tmp_path) -> Non
     secret.write_text(f"postgresql://guard:hunter2@/audit?host={tmp_path}\n")
     guard = Guard(tmp_path, "--audit-dir", tmp_path / "audit", "--audit-database-file", secret)
     try:
-        guard.refused("anna")
+        decision = guard.refused("anna")
         eventually(lambda: "takes nothing" in guard.ops("/readyz?verbose"))
+        guard.until(lambda: decision in guard.read_log())
         shown = guard.ops("/readyz?verbose") + guard.ops("/metrics") + guard.read_log()
         assert "hunter2" not in shown
     finally:

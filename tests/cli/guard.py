@@ -23,13 +23,17 @@ SECONDS = 20
 
 
 class Guard:
-    """A running server, its configuration file and its inventory, or the cluster it follows."""
+    """A running server, its configuration file and its inventory, or the cluster it follows.
+
+    Its stderr is a file, unless it is given a descriptor.
+    """
 
     def __init__(
         self,
         folder: Path,
         *options: object,
         kubeconfig: Path | None = None,
+        stderr: int | None = None,
         **environment: str,
     ) -> None:
         self.config = folder / "guard.yaml"
@@ -49,7 +53,7 @@ class Guard:
         self.log = (folder / "log").open("w+", encoding="utf-8")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "webhook.cli", *words],
-            stderr=self.log,
+            stderr=self.log if stderr is None else stderr,
             env={**os.environ, **environment},
             start_new_session=True,
         )

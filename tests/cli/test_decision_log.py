@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from webhook.cli.decision_log import DecisionLog, LogForm
 from webhook.policy.rules import Mode, Rule
 from webhook.review.admission import Review, review_of_object
 from webhook.review.decision import Decision, Outcome, RuleResult
+from webhook.serving.log_writer import LineKind, LogWriter
 
 NOON = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 
@@ -110,6 +112,23 @@ def test_a_log_that_cannot_be_written_does_not_fail_the_review() -> None:
             raise OSError(28, "No space left on device")
 
     DecisionLog(lambda: NOON, Full()).write(asked(), decided(Outcome.REFUSED))
+
+
+def test_what_the_audit_could_not_keep_has_room_where_decisions_have_none(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as file:
+        stream = LogWriter(file.fileno())
+        missing: list[LineKind] = []
+        stream.count_lost = missing.append
+        log = DecisionLog(lambda: NOON, stream)
+        while not missing:
+            log.write(asked(), decided(Outcome.REFUSED))
+        log.lost(Loss(Reason.DISK_FULL, b'{"user": "anna"}'))
+        stream.start()
+        assert stream.stop(10)
+
+    *_, record, told = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
+    assert json.loads(record)["record"] == {"user": "anna"}
+    assert told.startswith("migration-guard: lost lines of the log: 1; ")
 
 
 def on_a_terminal(review: Review, decision: Decision) -> str:

@@ -44,7 +44,7 @@ def test_a_changed_configuration_is_taken_up_and_a_broken_one_keeps_the_old(guar
     assert guard.allows()
     assert "did you mean `maxMode`" in guard.ops("/readyz?verbose")
     assert 'migration_guard_file_taken_up{file="configuration"} 0.0' in guard.ops("/metrics")
-    assert "the old one holds" in guard.read_log()
+    guard.until(lambda: "the old one holds" in guard.read_log())
     guard.config.write_text("", encoding="utf-8")
     guard.until(lambda: not guard.allows())
     assert 'migration_guard_file_taken_up{file="configuration"} 1.0' in guard.ops("/metrics")

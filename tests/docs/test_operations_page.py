@@ -17,6 +17,7 @@ from webhook.serving.clients import Reason
 from webhook.serving.connection import Ending
 from webhook.serving.in_flight import Shed
 from webhook.serving.key_pair import KeyPair
+from webhook.serving.log_writer import LineKind
 from webhook.serving.metrics import Metrics, Miss
 from webhook.serving.served_certificate import CLIENTS_PART
 from webhook.serving.served_certificate import PART as CERTIFICATE
@@ -32,7 +33,7 @@ def test_every_metric_has_a_row() -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("value", [*Miss, *Blind, *Shed, *Ending, *Reason, *Dropped])
+@pytest.mark.parametrize("value", [*Miss, *Blind, *Shed, *Ending, *Reason, *Dropped, *LineKind])
 def test_every_value_of_a_label_is_named(value: StrEnum) -> None:
     assert f"`{value.value}`" in PAGE
 

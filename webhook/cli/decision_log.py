@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 import orjson
 
 from webhook.audit.importance import IMPORTANCE
+from webhook.serving.log_writer import LineKind, LogWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,7 @@ class DecisionLog:
     def __init__(
         self,
         clock: Callable[[], datetime],
-        stream: TextIO | None = None,
+        stream: TextIO | LogWriter | None = None,
         form: LogForm = LogForm.AUTO,
     ) -> None:
         """Write to a stream; without one to stderr."""
@@ -77,7 +78,11 @@ class DecisionLog:
                 "record": _record(loss.payload),
             }
         )
-        self._write(_escaped(f"{time} {line}") if self._as_text else line)
+        line = _escaped(f"{time} {line}") if self._as_text else line
+        if isinstance(self._stream, LogWriter):
+            self._stream.write_line(line + "\n", LineKind.RECORD)
+        else:
+            self._write(line)
 
     def _write(self, line: str) -> None:
         # One call, from whatever thread: lines stay whole.

@@ -24,6 +24,7 @@ from webhook.review.decision import Blind, Outcome
 from webhook.serving.clients import Reason
 from webhook.serving.connection import Ending
 from webhook.serving.in_flight import Shed
+from webhook.serving.log_writer import LineKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,6 +180,15 @@ class Metrics:
         )
         for why in Dropped:
             self._dropped_events.labels(why.value)
+        self._lost_lines = Counter(
+            "migration_guard_log_lines_lost",
+            "Lines of the log that nobody read in time, or that could not be written: record (that "
+            "the audit could not keep either), other.",
+            ("kind",),
+            registry=self._registry,
+        )
+        for kind in LineKind:
+            self._lost_lines.labels(kind.value)
         build = Gauge(
             "migration_guard_build_info",
             "Always 1; the labels say what is running.",
@@ -276,6 +286,10 @@ class Metrics:
     def count_dropped_event(self, reason: Dropped) -> None:
         """Count a Kubernetes Event that was not written."""
         self._dropped_events.labels(reason.value).inc()
+
+    def count_lost_line(self, kind: LineKind) -> None:
+        """Count a line of the log that is lost."""
+        self._lost_lines.labels(kind.value).inc()
 
     def watch_connections(self, handshakes: Callable[[], int], opened: Callable[[], int]) -> None:
         """Have the connections counted whenever the metrics are asked for, in any thread."""

@@ -23,6 +23,7 @@ from webhook.serving.errors import StartError
 from webhook.serving.failures import log_failure
 from webhook.serving.files import write_atomically
 from webhook.serving.listening import listen, port_of, url_of
+from webhook.serving.log_writer import LogWriter, UnwaitingStream
 from webhook.serving.operations import operations_application
 from webhook.serving.operations_server import OperationsServer
 from webhook.serving.reviewing import Reviews
@@ -58,6 +59,9 @@ CANNOT_START = 2
 
 FAILED = 1
 """Exit status after any other failure."""
+
+LOG_SECONDS = 1
+"""How long an ending worker waits for whoever reads its log."""
 
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes files of unguessable names in it
 
@@ -160,6 +164,7 @@ def serve(settings: ServerSettings, build: Callable[[Callable[[], KeyPair]], Par
 def _run(application: _Application) -> int:
     """Run gunicorn; only its first process returns from here."""
     master = os.getpid()
+    sys.stderr = UnwaitingStream(sys.stderr.fileno())
     try:
         SingleWorkerArbiter(application).run()
     except SystemExit as end:
@@ -167,6 +172,7 @@ def _run(application: _Application) -> int:
     else:
         status = 0
     if os.getpid() != master:
+        application.close_log()
         _leave_worker(status)
     return _EXIT_STATUS.get(status, FAILED)
 
@@ -194,6 +200,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self._operations: OperationsServer | None = None
         self._close_parts: Callable[[], None] = lambda: None
         self._build = build
+        self._log: LogWriter | None = None
         self.connection_limits = ConnectionLimits(
             settings.most_connections,
             settings.most_connections_per_peer,
@@ -216,7 +223,11 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             "workers": 1,
             "preload_app": False,
             "max_requests": 0,
-            "graceful_timeout": NEWCOMER_SECONDS + LINGER_SECONDS + ANSWER_SECONDS + 2,
+            "graceful_timeout": NEWCOMER_SECONDS
+            + LINGER_SECONDS
+            + ANSWER_SECONDS
+            + LOG_SECONDS
+            + 2,
             "control_socket_disable": True,
             "loglevel": "warning",
             "proc_name": "migration-guard",
@@ -229,6 +240,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
 
     def load(self) -> Reviews:
         """Build, in the worker process, everything that is served."""
+        self._log = _log_from_here()
         try:
             certificate, self._clients = _served(self._settings, self._files)
             self.tls_context = certificate.context
@@ -240,6 +252,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             log_failure("the server could not be built", error)
             sys.exit(Arbiter.APP_LOAD_ERROR)
         self.metrics = parts.metrics
+        self._log.count_lost = parts.metrics.count_lost_line
         self._close_parts = parts.close
         certificate.report_to(parts.readiness, parts.metrics)
         certificate.watch()
@@ -270,6 +283,22 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self._close_parts()
         if self._operations is not None:
             self._operations.stop()
+
+    def close_log(self) -> None:
+        """Have what was logged in the worker process written, or give it up after a second."""
+        if self._log is not None:
+            self._log.stop(LOG_SECONDS)
+
+
+def _log_from_here() -> LogWriter:
+    """Have all that this process says on stderr written by a thread of its own."""
+    log = LogWriter(sys.stderr.fileno())
+    for handler in logging.getLogger("gunicorn.error").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(log)
+    sys.stderr = log
+    log.start()
+    return log
 
 
 def _certificate(settings: ServerSettings) -> CertificateFiles:
@@ -321,7 +350,8 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _say(text: str) -> None:
-    print(f"migration-guard: {text}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"migration-guard: {text}\n")
+    sys.stderr.flush()
 
 
 def _leave_worker(status: int) -> None:
