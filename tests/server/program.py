@@ -51,12 +51,12 @@ def answer(path: str, body: bytes, late: str) -> Answer:
 
 
 def pages() -> Blueprint:
-    """Return a page as large as the audit's can be, and one that takes its time."""
+    """Return a page that is larger than what the system takes, and one that takes its time."""
     blueprint = Blueprint("pages", __name__)
 
     @blueprint.get("/large")
     def large() -> bytes:
-        return bytes(32 * 1024 * 1024)
+        return bytes(6 * 1024 * 1024)
 
     @blueprint.get("/slow")
     def slow() -> str:
