@@ -125,7 +125,7 @@ def test_a_migration_that_demands_too_much_is_allowed_with_the_reason(where: str
     assert response["allowed"]
     told = f"spec.{key}{' of its virt-launcher pod' if holder is pod else ''}"
     assert response["warnings"] == [
-        f"not judged: {told}: has 1,001 entries; at most 1,000 are judged"
+        f"not judged: {told}: has 1,001 entries; at most 1,000 are judged (decision ID)"
     ]
 
 

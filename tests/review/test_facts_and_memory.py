@@ -9,6 +9,8 @@ import pytest
 
 from tests.review.asking import NOW, Cluster, launcher, migration, new_id, node, vmi
 from webhook.model.node_groups import NodeGroups
+from webhook.review.admission import review_of_object
+from webhook.review.deciding import mutate
 from webhook.review.memory import RefusalMemory
 
 WORKED = (node("a", "XYZ"), node("b", "ABC"), vmi(), launcher())
@@ -21,8 +23,34 @@ def test_facts_that_are_too_old_allow_with_one_warning_that_says_so() -> None:
     decision = cluster.ask(migration())
     assert (decision.outcome, decision.allowed) == ("blind", True)
     assert decision.warnings == (
-        "not judged: facts are missing or too old: nodes (no sign of life for 200 s)",
+        "not judged: facts are missing or too old: nodes (no sign of life for 200 s) "
+        f"(decision {decision.decision_id})",
     )
+
+
+def test_who_tries_again_while_the_guard_is_blind_gets_the_id_of_the_first_refusal() -> None:
+    cluster = Cluster(*WORKED, configuration="whenBlind: deny")
+    ids = []
+    for silent in (200, 201):
+        cluster.facts = replace(cluster.facts, stale=(f"nodes (no sign of life for {silent} s)",))
+        decision = cluster.ask(migration())
+        assert f"{silent} s" in decision.message
+        assert decision.message.endswith(f"Decision {decision.decision_id}.")
+        ids.append(decision.decision_id)
+    other = cluster.ask(migration(), user="bob").decision_id
+
+    assert ids[0] == ids[1] != other
+
+
+def test_what_a_blind_refusal_undoes_is_no_change_that_is_kept() -> None:
+    cluster = Cluster(*WORKED, configuration="whenBlind: deny")
+    cluster.facts = replace(cluster.facts, stale=("nodes",))
+    review = review_of_object(migration(), username="alice")
+
+    first = mutate(review, cluster.facts, cluster.configuration, NOW, new_id)
+
+    assert first.patch
+    assert first.refusal_follows
 
 
 def test_facts_that_are_too_old_do_not_tell_that_a_vmi_is_not_there() -> None:

@@ -62,7 +62,7 @@ def new_vmi(model: str = "", **spec: Any) -> dict[str, Any]:
 
 def left_alone(decision: Decision, why: str) -> None:
     assert (decision.outcome, decision.allowed, decision.patch) == ("blind", True, ())
-    assert decision.warnings == (f"nothing changed: {why}",)
+    assert decision.warnings == (f"nothing changed: {why} (decision {decision.decision_id})",)
 
 
 @pytest.mark.parametrize("kind", ["kubevirts", "virtualmachineinstancepresets"])
@@ -108,7 +108,8 @@ def test_a_named_model_is_not_called_unknown_while_nodes_are_too_old() -> None:
     decision = with_stale("nodes").ask(vm(model="Penryn"))
 
     assert decision.outcome == "blind"
-    assert decision.warnings == (f"not judged: {TOO_OLD}nodes",)
+    said = f"not judged: {TOO_OLD}nodes (decision {decision.decision_id})"
+    assert decision.warnings == (said,)
 
 
 def test_a_changed_model_is_not_held_against_a_vmi_of_yesterday() -> None:
@@ -200,7 +201,8 @@ def test_a_node_that_cannot_be_read_never_leads_to_a_refusal() -> None:
 def test_a_node_that_cannot_be_read_is_not_named_where_nodes_are_not() -> None:
     cluster = with_broken(*REFUSED, broken(node("c")), configuration="messages: {nodeNames: false}")
 
-    assert cluster.ask(migration()).warnings == ("not judged: 1 node cannot be read",)
+    (said,) = cluster.ask(migration()).warnings
+    assert said.startswith("not judged: 1 node cannot be read (decision ")
 
 
 def test_all_that_rests_on_all_nodes_waits_for_one_that_cannot_be_read() -> None:

@@ -23,6 +23,7 @@ from webhook.review.answer import MUTATE, VALIDATE, Answerer
 
 NODES = (node("a", "XYZ"), node("b", "ABC"))
 WORKED = (*NODES, vmi(), launcher())
+BLIND = {"decision": "ID", "outcome": "blind"}
 
 
 def answered(path: str, obj: dict[str, Any], *facts: dict[str, Any], **about: str) -> Any:
@@ -42,6 +43,10 @@ def answered(path: str, obj: dict[str, Any], *facts: dict[str, Any], **about: st
         },
     }
     response = json.loads(answerer.answer(path, json.dumps(review).encode()).body)["response"]
+    # Every id is a new one; what is compared says where one stands.
+    if "auditAnnotations" in response:
+        own = response["auditAnnotations"]["decision"]
+        response = json.loads(json.dumps(response).replace(own, "ID"))
     if "patch" in response:
         response["patch"] = json.loads(base64.b64decode(response["patch"]))
     return response
@@ -51,11 +56,11 @@ def test_a_migration_that_cannot_be_read_is_left_to_the_api_servers_schema() -> 
     broken = migration()
     broken["spec"]["vmiName"] = ["web"]
 
-    assert answered(MUTATE, broken, *WORKED) == {"uid": "u", "allowed": True}
+    blind = {"uid": "u", "allowed": True, "auditAnnotations": BLIND}
+    assert answered(MUTATE, broken, *WORKED) == blind
     assert answered(VALIDATE, broken, *WORKED) == {
-        "uid": "u",
-        "allowed": True,
-        "warnings": ["not judged: vmiName: a string is wanted here"],
+        **blind,
+        "warnings": ["not judged: vmiName: a string is wanted here (decision ID)"],
     }
 
 
@@ -65,7 +70,10 @@ def test_a_pod_that_cannot_be_read_is_left_alone(path: str) -> None:
     broken["spec"]["tolerations"] = "all"
     facts = (*WORKED, migration(uid="uid-m"))
 
-    assert answered(path, broken, *facts, user=CONTROLLER) == {"uid": "u", "allowed": True}
+    response = answered(path, broken, *facts, user=CONTROLLER)
+
+    assert response["allowed"]
+    assert "patch" not in response
 
 
 def unreadable_vmi() -> dict[str, Any]:
@@ -77,7 +85,10 @@ def test_a_vmi_among_the_facts_that_cannot_be_read_makes_the_guard_blind() -> No
     response = answered(VALIDATE, migration(), *NODES, unreadable_vmi())
 
     assert response["allowed"]
-    assert response["warnings"] == ["not judged: runtimeClassName: a string is wanted here"]
+    assert response["warnings"] == [
+        "not judged: runtimeClassName: a string is wanted here (decision ID)"
+    ]
+    assert response["auditAnnotations"] == BLIND
 
 
 def test_when_blind_deny_refuses_then() -> None:
@@ -86,4 +97,6 @@ def test_when_blind_deny_refuses_then() -> None:
 
     assert not response["allowed"]
     assert "runtimeClassName" in response["status"]["message"]
+    assert response["status"]["message"].endswith("Decision ID.")
+    assert response["auditAnnotations"] == {"decision": "ID", "outcome": "refused"}
     assert answered(MUTATE, migration(), *facts, configuration="whenBlind: deny")["allowed"]

@@ -45,7 +45,8 @@ def test_what_would_be_refused_is_allowed_with_the_reason_as_a_warning(
 ) -> None:
     decision = ask(pass_, migration())
     assert (decision.outcome, decision.allowed) == ("blind", True)
-    assert (decision.warnings, decision.patch) == ((says,), ())
+    said = f"{says} (decision {decision.decision_id})"
+    assert (decision.warnings, decision.patch) == ((said,), ())
 
 
 def test_when_blind_deny_refuses_a_users_migration_in_the_validating_pass_alone() -> None:

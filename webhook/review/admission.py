@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from webhook.model import fields
-from webhook.review.decision import REFUSED_CODE, TRY_AGAIN_CODE
+from webhook.review.decision import REFUSED_CODE, TRY_AGAIN_CODE, Outcome
 from webhook.review.errors import NotAReview
 
 if TYPE_CHECKING:
@@ -220,11 +220,10 @@ def render(review: Review, decision: Decision) -> bytes:
 
 def audit_annotations(decision: Decision) -> Mapping[str, str]:
     """Return what the API server's own audit log keeps of a decision."""
-    if not decision.rules:
+    if decision.outcome is Outcome.NOT_REVIEWED and not decision.rules:
         return {}
-    telling = dict.fromkeys(r.rule for r in decision.rules if r.outcome is decision.outcome)
-    return {
-        "decision": decision.decision_id,
-        "outcome": decision.outcome,
-        "rule": ",".join(telling) or decision.rules[0].rule,
-    }
+    found = {"decision": decision.decision_id, "outcome": decision.outcome.value}
+    if decision.rules:
+        telling = dict.fromkeys(r.rule for r in decision.rules if r.outcome is decision.outcome)
+        found["rule"] = ",".join(telling) or decision.rules[0].rule
+    return found

@@ -84,12 +84,15 @@ class Answerer:
         review = parse(body)
         mutating = path == MUTATE
         decide = mutate if mutating else validate
-        given = review, self._facts(), self._configuration(), self._clock(), self._new_id
+        given = (
+            *(review, self._facts(), self._configuration(), self._clock(), self._new_id),
+            self._memory,
+        )
         try:
-            decision = decide(*given, self._memory, late)
+            decision = decide(*given, late)
         except InvalidObject as error:
             decision = not_judged(*given, str(error), mutating=mutating)
-        _, facts, _, now, _ = given
+        _, facts, _, now, _, _ = given
         seconds = time.perf_counter() - began
         kept = self._on_decision(review, decision, Circumstances(mutating, facts, now, seconds))
         return Answer(render(review, decision), kept)

@@ -14,7 +14,7 @@ from webhook.review.memory import RefusalMemory
 from webhook.review.patch import Patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
     from datetime import datetime
 
     from webhook.model.placement import Assessment, Conditions
@@ -162,6 +162,19 @@ class Case:
         if said not in self._warnings:
             self._warnings.append(said)
 
+    def share_id_of_earlier(self, refusal: Hashable) -> None:
+        """Answer who tries again with the decision id of the first identical refusal.
+
+        Args:
+            refusal: What makes two refusals identical, beside who asks and on whose behalf.
+        """
+        key = (self.review.username, self.origin, refusal)
+        earlier = self.memory.recall(key, self.now)
+        if earlier:
+            self.decision_id = earlier
+        elif not self.review.dry_run:
+            self.memory.keep(key, self.decision_id, self.now)
+
     def conclude_as(self, outcome: Outcome) -> None:
         """Note what came of the review where no rule speaks of it."""
         self._outcomes.append(outcome)
@@ -170,7 +183,7 @@ class Case:
         """Note that nothing was judged, and why."""
         self.conclude_as(Outcome.BLIND)
         self._told.append(f"not judged: {why}")
-        self.warn(f"not judged: {why}")
+        self.warn(f"not judged: {why}", with_id=True)
 
     def leave_unchanged(self, why: str) -> None:
         """Note that the mutating pass changes nothing because nothing is known, and tell of it.
@@ -179,7 +192,7 @@ class Case:
         """
         self.conclude_as(Outcome.BLIND)
         self._told.append(f"nothing changed: {why}")
-        self.warn(f"nothing changed: {why}")
+        self.warn(f"nothing changed: {why}", with_id=True)
         self._speaks = True
 
     def refuse_blind(self, message: str) -> None:

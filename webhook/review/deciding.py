@@ -124,6 +124,7 @@ def not_judged(
     configuration: Configuration,
     now: datetime,
     new_id: Callable[[], str],
+    memory: RefusalMemory,
     why: str,
     *,
     mutating: bool,
@@ -139,10 +140,11 @@ def not_judged(
         configuration: The settings.
         now: The time, aware.
         new_id: Makes a decision id.
+        memory: What this replica remembers of its refusals.
         why: What cannot be read.
         mutating: Whether this is the pass that may change the object.
     """
-    case = Case(review, snapshot, configuration, now, new_id, mutating=mutating)
+    case = Case(review, snapshot, configuration, now, new_id, memory, mutating=mutating)
     text = escaped(why, LONGEST_WARNING)
     if (review.group, review.kind) == (KUBEVIRT, "VirtualMachineInstanceMigration"):
         migrations.not_judged(case, text)
@@ -199,7 +201,7 @@ def both_passes(
             blind=second.blind or first.blind,
             origin=second.origin or first.origin,
             via=second.via or first.via,
-            decision_id=first.decision_id if first.patch else second.decision_id,
+            decision_id=(first if first.patch or first.warnings else second).decision_id,
         ),
         obj,
     )

@@ -204,12 +204,7 @@ def share_id_of_earlier_refusal(case: Case, judged: Judged) -> None:
     if not refuses(case, judged):
         return
     verdict = judged.verdict
-    key = (case.review.username, judged.vmi.uid, case.origin, verdict.rule, verdict.evidence)
-    earlier = case.memory.recall(key, case.now)
-    if earlier:
-        case.decision_id = earlier
-    elif not case.review.dry_run:
-        case.memory.keep(key, case.decision_id, case.now)
+    case.share_id_of_earlier((judged.vmi.uid, verdict.rule, verdict.evidence))
 
 
 def message(case: Case, judged: Judged) -> str:

@@ -48,6 +48,9 @@ def mutate_created(case: Case) -> None:
         share_id_of_earlier_refusal(case, judged)
         _add_selectors(case, judged)
         case.refusal_follows = refuses(case, judged)
+    elif (vmi is None or case.snapshot.blind()) and _denies_when_blind(case):
+        _share_id_of_blind_refusal(case, migration)
+        case.refusal_follows = True
     case.patch.set(("metadata", "annotations", DECISION), case.decision_id)
     if fields.labels(case.review.obj, "metadata", "annotations").get(OVERRIDE_BY):
         case.patch.set(("metadata", "annotations", OVERRIDE_BY), "")
@@ -63,6 +66,8 @@ def validate_created(case: Case) -> None:
         return
     blind = case.late or (case.blind if vmi is None else case.blind_to(vmi))
     if blind or vmi is None:
+        if _denies_when_blind(case):
+            _share_id_of_blind_refusal(case, migration)
         _conclude_blind(case, blind or "the VMI is not among the facts")
         return
     if case.override.ignored:
@@ -190,10 +195,19 @@ def not_judged(case: Case, why: str) -> None:
     _conclude_blind(case, why)
 
 
-def _conclude_blind(case: Case, why: str) -> None:
-    denies = case.configuration.when_blind is WhenBlind.DENY and not case.mutating
+def _denies_when_blind(case: Case) -> bool:
+    denies = case.configuration.when_blind is WhenBlind.DENY
     by_user = case.origin is MigrationOrigin.USER
-    if denies and by_user and not (case.exempt or case.override.author):
+    return denies and by_user and not (case.exempt or case.override.author)
+
+
+def _share_id_of_blind_refusal(case: Case, migration: Migration) -> None:
+    """Answer who tries again with one id, though for how long the guard is blind differs."""
+    case.share_id_of_earlier(("blind", migration.namespace, migration.vmi_name))
+
+
+def _conclude_blind(case: Case, why: str) -> None:
+    if _denies_when_blind(case) and not case.mutating:
         case.conclude_as(Outcome.BLIND)
         again = "Try again" if case.late else "Try again when the guard is ready"
         case.refuse_blind(
