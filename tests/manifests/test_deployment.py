@@ -157,8 +157,11 @@ def test_the_service_account_is_the_one_the_guard_knows_itself_by(name: str) -> 
     assert pod(name)["serviceAccountName"] == account["name"]
 
 
-def test_the_priority_lies_below_that_of_the_systems_own(name: str) -> None:
+def test_the_priority_lies_below_that_of_the_systems_own_and_ends_no_virtual_machine(
+    name: str,
+) -> None:
     priority = the(overlay(name), "PriorityClass")
+    assert priority["preemptionPolicy"] == "Never"
     assert pod(name)["priorityClassName"] == priority["metadata"]["name"]
     kubevirt_cluster_critical = 1_000_000_000
     assert 0 < priority["value"] < kubevirt_cluster_critical
