@@ -1,6 +1,7 @@
-"""KubeVirt's kinds, as far as the API server must know them to call webhooks.
+"""Kinds of others, as far as the API server must know them to call webhooks or to be read.
 
-Versions, scopes and status subresources are KubeVirt 1.8.4's; any field is accepted.
+Versions, scopes and status subresources of KubeVirt's are those of 1.8.4; any field is accepted.
+Harvester's upgrades are there, so that a guard which may not read them is never ready.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ _KINDS = {
     "VirtualMachineInstance": ("kubevirt.io", ("v1", "v1alpha3"), False),
     "VirtualMachineInstanceMigration": ("kubevirt.io", ("v1", "v1alpha3"), True),
     "KubeVirt": ("kubevirt.io", ("v1", "v1alpha3"), True),
+    "Upgrade": ("harvesterhci.io", ("v1beta1",), False),
     "Issuer": ("cert-manager.io", ("v1",), True),
     "Certificate": ("cert-manager.io", ("v1",), True),
 }
@@ -41,7 +43,7 @@ def _definition(kind: str, group: str, versions: tuple[str, ...], status: bool) 
                 {
                     "name": version,
                     "served": True,
-                    "storage": version == "v1",
+                    "storage": version == versions[0],
                     "schema": {"openAPIV3Schema": anything},
                     "subresources": {"status": {}} if status else {},
                 }

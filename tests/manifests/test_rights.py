@@ -31,7 +31,7 @@ from webhook.serving.readiness import Readiness
 @pytest.fixture(scope="module")
 def kubeconfig(plane: ControlPlane, api: Api, kubectl: Kubectl) -> Iterator[Path]:
     """The installed guard's credentials."""
-    with installation(plane, kubectl, MANIFESTS / "overlays" / "harvester"):
+    with installation(plane, kubectl, MANIFESTS / "overlays" / "observe"):
         lead_here(plane, api)
         yield plane.write_kubeconfig("guard", {"token": token_of(api, "migration-guard")})
 

@@ -45,7 +45,7 @@ def prepare(bed: TestBed) -> None:
 
 
 def clean(bed: TestBed) -> None:
-    """Take it back: a guard that may not read upgrades where there are some is not ready."""
+    """Take it back: the clusters of other tests are not Harvester's."""
     bed.api.delete(f"{DEFINITIONS}/upgrades.{GROUP}")
     bed.api.delete(path("v1", "namespaces", name="harvester-system"))
 
