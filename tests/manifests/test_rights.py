@@ -54,8 +54,9 @@ def test_every_kind_that_facts_come_from_can_be_read(connection: Connection) -> 
     assert {"Namespace", "CustomResourceDefinition"} <= kinds
 
 
+@pytest.mark.parametrize("verb", ["list", "watch"])
 @pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.name)
-def test_every_kind_can_be_watched(resource, guard: Api) -> None:
+def test_every_kind_can_be_followed(resource, verb: str, guard: Api) -> None:
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",
@@ -64,7 +65,7 @@ def test_every_kind_can_be_watched(resource, guard: Api) -> None:
                 "group": resource.group,
                 "resource": resource.name,
                 "namespace": resource.namespace,
-                "verb": "watch",
+                "verb": verb,
                 "name": resource.field_selector.removeprefix("metadata.name="),
             }
         },
@@ -73,11 +74,14 @@ def test_every_kind_can_be_watched(resource, guard: Api) -> None:
     assert answer["status"]["allowed"]
 
 
-def test_secrets_cannot_be_read_and_nothing_can_be_written(guard: Api) -> None:
+def test_nothing_else_can_be_read_and_nothing_be_written(guard: Api) -> None:
     for where in (
         path("v1", "secrets", "migration-guard"),
         path("v1", "configmaps", "migration-guard"),
         path("apiextensions.k8s.io/v1", "customresourcedefinitions"),
+        path("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations"),
+        path("kubevirt.io/v1", "kubevirts", "kubevirt", "kubevirt"),
+        path("v1", "namespaces", "", "default"),
     ):
         with pytest.raises(ApiError, match="forbidden"):
             guard.get(where)
