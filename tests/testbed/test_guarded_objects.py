@@ -55,17 +55,20 @@ def test_a_cluster_wide_model_that_no_node_can_run_is_refused(
     assert '"Nonesuch"' in ran.stderr
 
 
-def test_a_cluster_wide_model_that_some_nodes_cannot_run_is_warned_about(
+def test_a_cluster_wide_model_that_some_nodes_cannot_run_is_warned_about_in_a_dry_run_too(
     pool: Pool, guard: Guard, kubevirt_cr: str
 ) -> None:
     pool.node("icelake")
     left_out = pool.node("milan")
     guard.wait_for_fact()
     change = {"spec": {"configuration": {"cpuModel": "Cascadelake-Server"}}}
-    ran = pool.bed.kubectl(
-        *("patch", "kubevirt", "kubevirt", "--namespace", "kubevirt", "--type", "merge"),
-        *("--patch", json.dumps(change)),
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert "Warning:" in ran.stderr
-    assert left_out in ran.stderr
+    before = pool.api.get(kubevirt_cr)["spec"]
+    for dry in (("--dry-run=server",), ()):
+        ran = pool.bed.kubectl(
+            *("patch", "kubevirt", "kubevirt", "--namespace", "kubevirt", "--type", "merge"),
+            *("--patch", json.dumps(change), *dry),
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert "Warning:" in ran.stderr
+        assert left_out in ran.stderr
+        assert (pool.api.get(kubevirt_cr)["spec"] == before) is bool(dry)
