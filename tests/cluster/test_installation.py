@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,15 +141,28 @@ def test_a_rule_that_asks_for_something_else_does_not_count(field: str, value: l
 def test_an_entry_that_leads_to_the_wrong_pass_does_not_count() -> None:
     obj = configuration("validating")
     obj["webhooks"][0]["clientConfig"]["service"]["path"] = "/mutate"
-    (words,) = said(installed(validating=obj))
-    assert "virtualmachineinstancemigrations at CREATE" in words
+    unasked, where = said(installed(validating=obj))
+    assert "virtualmachineinstancemigrations at CREATE" in unasked
+    assert where.startswith(f"{MIGRATION_ENTRY} leads to the Service migration-guard/")
+    assert "path /mutate, not to migration-guard/migration-guard, port 8443, path /val" in where
 
 
 def test_an_entry_that_leads_elsewhere_is_named() -> None:
+    for field, value in (("namespace", "other"), ("name", "other"), ("port", 443), ("port", None)):
+        obj = configuration("validating")
+        obj["webhooks"][0]["clientConfig"]["service"][field] = value
+        (words,) = said(installed(validating=obj))
+        assert words.startswith(f"{MIGRATION_ENTRY} leads to the Service ")
+        assert str(value or "port 443") in words
+
+
+def test_an_entry_that_leads_to_an_address_must_lead_to_the_right_pass_there() -> None:
     obj = configuration("validating")
-    obj["webhooks"][0]["clientConfig"]["service"]["namespace"] = "other"
-    (words,) = said(installed(validating=obj))
-    assert words == f"{MIGRATION_ENTRY} leads to the Service other/migration-guard"
+    at = {"caBundle": "LS0t", "url": "https://guard.example.org/validate"}
+    obj["webhooks"][0]["clientConfig"] = at
+    assert said(installed(validating=obj)) == ()
+    at["url"] = "https://[guard"
+    assert "not to /validate there" in said(installed(validating=obj))[1]
 
 
 def test_an_entry_without_a_ca_is_named() -> None:
@@ -192,20 +204,55 @@ def test_migrations_must_not_fail_for_workload_updates() -> None:
     assert "for workload updates too" in words
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "harm"),
+    [
+        ("mutating", "vmi-create.mutate.migration-guard.io", "what it asks about is refused"),
+        ("mutating", "migration-create.mutate.migration-guard.io", "many times a second"),
+        ("validating", KUBEVIRT_ENTRY, "what it asks about is refused"),
+    ],
+)
+def test_nothing_else_may_fail_either(kind: str, name: str, harm: str) -> None:
+    (words,) = said(with_entry(kind, name, failurePolicy="Fail"))
+    assert words.startswith(f"{name} says failurePolicy Fail: ")
+    assert words.endswith(harm)
+
+
+def strict(accounts: tuple[str, str] = ("", "")) -> Installation:
+    """Return the installation with the component ``strict``.
+
+    Args:
+        accounts: One more that the entry which fails, and the one for workload updates, name.
+    """
+    component = BASE.parent / "components" / "strict" / "migrations-fail.yaml"
+    judged, updates = yaml.safe_load(component.read_text(encoding="utf-8"))["webhooks"]
+    for entry, account in zip((judged, updates), accounts, strict=True):
+        (condition,) = entry["matchConditions"]
+        more = f'in ["{account}", ' if account else "in ["
+        condition["expression"] = condition["expression"].replace("in [", more)
+    updates["clientConfig"]["caBundle"] = "LS0t"
+    obj = configuration("validating")
+    obj["webhooks"][0] |= judged
+    obj["webhooks"].append(updates)
+    return installed(validating=obj)
+
+
 def test_the_workload_updater_of_this_cluster_must_be_known() -> None:
-    condition = (
-        'request.userInfo.username in ["system:serviceaccount:kubevirt:kubevirt-controller"] '
-        '&& object.metadata.?annotations[?"kubevirt.io/workloadUpdateMigration"].hasValue()'
-    )
-    strict = with_entry(
-        "validating",
-        MIGRATION_ENTRY,
-        failurePolicy="Fail",
-        matchConditions=[{"name": "updates", "expression": condition}],
-    )
-    assert said(strict) == ()
-    (words,) = said(strict, namespaces=("kubevirt", "virt"))
-    assert "system:serviceaccount:virt:kubevirt-controller" in words
+    assert said(strict()) == ()
+    (words,) = said(strict(), namespaces=("kubevirt", "virt"))
+    own = "system:serviceaccount:virt:kubevirt-controller"
+    assert own in words
+    assert said(strict((own, own)), namespaces=("kubevirt", "virt")) == ()
+    (words,) = said(strict((own, "")), namespaces=("kubevirt", "virt"))
+    assert "name different accounts" in words
+
+
+def test_workload_updates_that_one_entry_leaves_out_must_be_another_ones() -> None:
+    found = strict()
+    assert found.validating is not None
+    found.validating["webhooks"].pop()
+    (words,) = said(found)
+    assert words.endswith("workload updates pass unasked")
 
 
 def test_an_exact_match_lets_other_versions_pass() -> None:
@@ -225,25 +272,138 @@ def test_the_namespace_of_kubevirt_must_not_be_left_out() -> None:
             {
                 "key": "kubernetes.io/metadata.name",
                 "operator": "NotIn",
-                "values": ["kube-system", "kubevirt"],
+                "values": ["kube-system", "migration-guard", "kubevirt"],
             }
         ]
     }
     changed = with_entry("validating", KUBEVIRT_ENTRY, namespaceSelector=left_out)
     (words,) = said(changed)
     assert words == f"{KUBEVIRT_ENTRY} leaves out kubevirt, where KubeVirt is"
-    assert said(changed, namespaces=("harvester-system",)) == ()
+    (words,) = said(changed, namespaces=("harvester-system",))
+    assert words == f"{KUBEVIRT_ENTRY} is not asked about namespaces named kubevirt"
 
 
 def test_first_pods_must_be_asked_about_where_the_configuration_wants_them() -> None:
     (words,) = said(installed(), first_pods=True)
     assert "first-boot" in words
+    component = BASE.parent / "components" / "first-boot" / "first-pods.yaml"
+    (more,) = yaml.safe_load(component.read_text(encoding="utf-8"))["webhooks"]
+    more["clientConfig"]["caBundle"] = "LS0t"
     obj = configuration("mutating")
-    (entry,) = (copy.deepcopy(e) for e in obj["webhooks"] if e["name"] == POD_ENTRY)
-    entry["name"] = "first-pods"
-    entry["objectSelector"]["matchExpressions"][0]["operator"] = "DoesNotExist"
-    obj["webhooks"].append(entry)
+    obj["webhooks"].append(more)
     assert said(installed(mutating=obj), first_pods=True) == ()
+    assert said(installed(mutating=obj)) == ()
+
+
+FALSE = {"name": "never", "expression": "false"}
+VMI_UPDATE = "vmi-override.mutate.migration-guard.io"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("validating", MIGRATION_ENTRY), ("mutating", POD_ENTRY)]
+)
+def test_a_match_condition_by_which_nothing_is_asked_is_told(kind: str, name: str) -> None:
+    (entry,) = (e for e in configuration(kind)["webhooks"] if e["name"] == name)
+    conditions = [*entry.get("matchConditions", ()), FALSE]
+    (words,) = said(with_entry(kind, name, matchConditions=conditions))
+    assert words == (
+        f'{name} has a matchCondition of its own, "never": what does not meet it passes unasked'
+    )
+
+
+def test_match_conditions_that_were_removed_are_missed() -> None:
+    told = said(with_entry("mutating", VMI_UPDATE, matchConditions=[]))
+    assert {words.split()[4] for words in told} == {"stays", "touches-override"}
+    assert all("asked about more than the guard reviews" in words for words in told)
+
+
+def test_a_match_condition_may_be_folded_in_another_way() -> None:
+    (entry,) = (e for e in configuration("mutating")["webhooks"] if e["name"] == VMI_UPDATE)
+    folded = [
+        {**c, "expression": c["expression"].replace(", ", ",\n  ")}
+        for c in entry["matchConditions"]
+    ]
+    assert said(with_entry("mutating", VMI_UPDATE, matchConditions=folded)) == ()
+
+
+def test_an_object_selector_that_is_foreign_or_removed_is_told() -> None:
+    foreign = {"matchLabels": {"guard": "on"}}
+    (words,) = said(with_entry("validating", MIGRATION_ENTRY, objectSelector=foreign))
+    assert words.startswith(f"{MIGRATION_ENTRY} has an objectSelector: ")
+    (words,) = said(with_entry("mutating", POD_ENTRY, objectSelector={}))
+    assert words.startswith(f"{POD_ENTRY} has another objectSelector: ")
+
+
+def test_an_empty_selector_as_the_api_server_writes_it_is_none() -> None:
+    assert said(with_entry("validating", MIGRATION_ENTRY, objectSelector={})) == ()
+
+
+def test_a_namespace_exclusion_that_was_removed_is_missed() -> None:
+    told = said(with_entry("validating", MIGRATION_ENTRY, namespaceSelector={}))
+    assert told == tuple(
+        f"{MIGRATION_ENTRY} does not leave out {namespace}: its namespaceSelector should"
+        for namespace in ("kube-system", "migration-guard")
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"operator": "NotIn", "values": ["b", "a"]}, "whose label team is a or b"),
+        ({"operator": "In", "values": ["a"]}, "whose label team is not a"),
+        ({"operator": "Exists"}, "without the label team"),
+        ({"operator": "DoesNotExist"}, "with the label team"),
+    ],
+)
+def test_namespaces_that_somebody_leaves_out_are_told_in_plain_words(
+    more: dict[str, Any], words: str
+) -> None:
+    obj = configuration("validating")
+    for entry in obj["webhooks"][:2]:
+        entry["namespaceSelector"]["matchExpressions"].append({"key": "team", **more})
+    (told,) = said(installed(validating=obj))
+    first, second = (entry["name"] for entry in obj["webhooks"][:2])
+    assert told == f"{first} and {second} are not asked about namespaces {words}"
+
+
+def test_what_narrows_by_namespace_comes_after_what_is_wrong() -> None:
+    obj = configuration("validating")
+    obj["webhooks"][0]["namespaceSelector"]["matchLabels"] = {"guard": "on"}
+    obj["webhooks"][-1]["timeoutSeconds"] = 30
+    wrong, narrowed = said(installed(validating=obj))
+    assert "30 s" in wrong
+    assert (
+        narrowed == f"{MIGRATION_ENTRY} is not asked about namespaces whose label guard is not on"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sideEffects": "None"}, "sideEffects None"),
+        ({"reinvocationPolicy": "IfNeeded"}, "reinvocationPolicy IfNeeded"),
+        ({"admissionReviewVersions": ["v1beta1"]}, "admissionReviewVersions"),
+    ],
+)
+def test_every_other_setting_is_looked_at_too(change: dict[str, Any], words: str) -> None:
+    (told,) = said(with_entry("mutating", POD_ENTRY, **change))
+    assert words in told
+
+
+def test_rules_that_ask_about_more_are_told() -> None:
+    (entry,) = (e for e in configuration("mutating")["webhooks"] if e["name"] == POD_ENTRY)
+    rule = {**entry["rules"][0], "operations": ["CREATE", "UPDATE"]}
+    (words,) = said(with_entry("mutating", POD_ENTRY, rules=[rule]))
+    assert words == f"{POD_ENTRY} has other rules than pods at CREATE, in v1"
+    rule = {**entry["rules"][0], "scope": "Cluster"}
+    assert said(with_entry("mutating", POD_ENTRY, rules=[rule])) == (words,)
+
+
+def test_an_entry_that_is_none_of_the_guards_is_told() -> None:
+    obj = configuration("mutating")
+    obj["webhooks"].append({**obj["webhooks"][0], "name": "more.example.org"})
+    (words,) = said(installed(mutating=obj))
+    assert words == "more.example.org is no mutating webhook of the guard's: remove it"
 
 
 def test_a_definition_that_is_missing_or_serves_other_versions_is_named() -> None:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 
-from tests.manifests.rendering import OVERLAYS, Object, overlay, the, webhooks
+from tests.manifests.rendering import (
+    MANIFESTS,
+    OVERLAYS,
+    Object,
+    objects_of,
+    overlay,
+    the,
+    webhooks,
+)
+from webhook.cluster.expected_entries import EXPECTED
 from webhook.cluster.installation import Installation, definitions_needed, drift
 from webhook.model import labels
 from webhook.review.annotations import PROTECTED
@@ -121,20 +133,53 @@ def test_the_models_that_name_none_are_those_of_the_code(resource: str, operatio
     assert listed == str(list(NO_NAME)).replace("'", '"')
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
-def test_the_guard_itself_finds_no_drift_in_it_but_the_ca_that_is_yet_to_come(name: str) -> None:
-    objects = overlay(name)
+def drift_of(objects: list[Object]) -> tuple[str, ...]:
     mutating, validating = (the(objects, kind) for kind in CONFIGURATIONS)
     definition = {"spec": {"versions": [{"name": "v1", "served": True}]}}
     found = Installation(mutating, validating, dict.fromkeys(definitions_needed(), definition))
-    said = drift(
+    return drift(
         found,
         kubevirt_namespaces=("harvester-system", "kubevirt"),
         first_pods=False,
         distrust=lambda bundle, name: None,
     )
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_guard_itself_finds_no_drift_in_it_but_the_ca_that_is_yet_to_come(name: str) -> None:
+    objects = overlay(name)
+    said = drift_of(objects)
     assert len(said) == len(webhooks(objects))
     assert all("has no caBundle" in words for words in said)
+
+
+def test_the_guard_knows_every_entry_of_all_components_as_it_is_rendered(tmp_path: Path) -> None:
+    """``drift`` holds an installation against this table, so the two must not part."""
+    components = ("strict", "drain", "first-boot")
+    here = os.path.relpath(MANIFESTS, tmp_path.resolve())
+    wanted = {
+        "resources": [f"{here}/base"],
+        "components": [f"{here}/components/{name}" for name in components],
+    }
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(wanted), encoding="utf-8")
+    objects = objects_of(tmp_path.resolve())
+    entries = {entry["name"]: entry for entry in webhooks(objects)}
+    assert entries.keys() == EXPECTED.keys()
+    for name, entry in entries.items():
+        expected = EXPECTED[name]
+        written = {condition["name"] for condition in entry.get("matchConditions", ())}
+        assert written == {*expected.conditions, *(expected.strict or {})}, name
+        assert (entry["failurePolicy"] == "Fail") is (expected.strict is not None), name
+    assert all("has no caBundle" in words for words in drift_of(objects))
+
+
+def test_every_component_that_brings_webhooks_is_among_them() -> None:
+    bringing = {
+        path.parent.name
+        for path in (MANIFESTS / "components").glob("*/*.yaml")
+        if "\nwebhooks:" in path.read_text(encoding="utf-8")
+    }
+    assert bringing == {"strict", "drain", "first-boot"}
 
 
 def test_strict_knows_a_workload_update_by_the_annotation_that_the_code_looks_for() -> None:

@@ -13,11 +13,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from webhook.cluster.errors import RequestFailed
-from webhook.model import fields, labels
+from webhook.cluster.expected_entries import NAME, VERSION, WORKLOAD_UPDATES
+from webhook.cluster.live_entries import PATHS, LiveEntry
+from webhook.model import fields
 from webhook.model.fields import InvalidObject
-from webhook.model.wording import escaped
+from webhook.model.wording import escaped, listed
 from webhook.review.deciding import KUBEVIRT, MUTATING, VALIDATING
-from webhook.review.requester import CONTROLLER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -25,19 +26,7 @@ if TYPE_CHECKING:
     from webhook.cluster.connection import Connection
     from webhook.model.fields import Object
 
-NAME = "migration-guard"
-"""Of both webhook configurations, of the Service and of its namespace."""
-
-VERSION = "v1"
-"""Of KubeVirt's kinds, the one that is read; the API server converts others to it."""
-
-LONGEST_TIMEOUT = 5
-"""Seconds. A guard that does not answer delays each request by this; the manifests say 2."""
-
 _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-_NAMESPACE_NAME = "kubernetes.io/metadata.name"
-_MIGRATIONS = "virtualmachineinstancemigrations"
-_DEFAULT_TIMEOUT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +98,23 @@ def drift(
         One sentence for each difference, the gravest first.
     """
     both = (
-        ("mutating", "/mutate", found.mutating, MUTATING),
-        ("validating", "/validate", found.validating, VALIDATING),
+        ("mutating", found.mutating, MUTATING),
+        ("validating", found.validating, VALIDATING),
     )
     said: list[str] = []
-    for kind, path, configuration, reviewed in both:
+    live: list[LiveEntry] = []
+    for kind, configuration, reviewed in both:
         if configuration is None:
             said.append(f"there is no {kind} webhook configuration {NAME}: apply the manifests")
             continue
         try:
-            entries = [_Entry(e) for e in fields.items(configuration, "webhooks")]
-            said += _unasked(kind, [e for e in entries if e.path == path], reviewed)
+            entries = [LiveEntry(kind, e) for e in fields.items(configuration, "webhooks")]
+            leading_here = [entry for entry in entries if entry.path == PATHS[kind]]
+            said += _unasked(kind, leading_here, reviewed)
             for entry in entries:
                 said += _of_trust(entry, distrust)
-                said += _of_entry(entry, kubevirt_namespaces)
+                said += entry.differences(kubevirt_namespaces)
+            live += entries
             if kind == "mutating" and first_pods and not any(e.first_pods for e in entries):
                 said.append(
                     "firstBoot is set, but first pods are not asked about: "
@@ -130,67 +122,14 @@ def drift(
                 )
         except InvalidObject as error:
             said.append(f"the {kind} webhook configuration cannot be read: {error}")
+    said += _of_workload_updates(live)
     said += _of_definitions(found.definitions)
+    said += _of_namespaces(live, kubevirt_namespaces)
     return tuple(said)
 
 
-class _Entry:
-    """One webhook of a configuration."""
-
-    def __init__(self, entry: Object) -> None:
-        self.name = escaped(fields.text(entry, "name"))
-        self.path = fields.text(entry, "clientConfig", "service", "path")
-        self.service = (
-            fields.text(entry, "clientConfig", "service", "namespace"),
-            fields.text(entry, "clientConfig", "service", "name"),
-        )
-        self.by_url = bool(fields.text(entry, "clientConfig", "url"))
-        self.bundle = fields.text(entry, "clientConfig", "caBundle")
-        self.fails = fields.text(entry, "failurePolicy") == "Fail"
-        self.exact = fields.text(entry, "matchPolicy") == "Exact"
-        self.timeout = fields.integer(entry, "timeoutSeconds") or _DEFAULT_TIMEOUT
-        self.conditions = " ".join(
-            fields.text(c, "expression") for c in fields.items(entry, "matchConditions")
-        )
-        self._rules = tuple(fields.items(entry, "rules"))
-        self._left_out = frozenset(
-            value
-            for expression in fields.items(entry, "namespaceSelector", "matchExpressions")
-            if fields.text(expression, "key") == _NAMESPACE_NAME
-            and fields.text(expression, "operator") == "NotIn"
-            for value in fields.strings(expression, "values")
-        )
-        self._migrating_only = any(
-            fields.text(e, "key") == labels.MIGRATION_UID
-            and fields.text(e, "operator") in ("Exists", "In")
-            for e in fields.items(entry, "objectSelector", "matchExpressions")
-        )
-
-    def asks(self, group: str, resource: str, operation: str) -> bool:
-        """Tell whether the API server asks this entry about such a request, in version v1."""
-        return any(
-            _names(rule, "apiGroups", group)
-            and _names(rule, "apiVersions", VERSION)
-            and _names(rule, "resources", resource)
-            and _names(rule, "operations", operation)
-            for rule in self._rules
-        )
-
-    def leaves_out(self, namespace: str) -> bool:
-        return namespace in self._left_out
-
-    @property
-    def first_pods(self) -> bool:
-        """Whether it asks about pods that are no migration's too."""
-        return self.asks("", "pods", "CREATE") and not self._migrating_only
-
-
-def _names(rule: Object, field: str, value: str) -> bool:
-    return bool({value, "*", "*/*"} & set(fields.strings(rule, field)))
-
-
 def _unasked(
-    kind: str, entries: Sequence[_Entry], reviewed: Mapping[tuple[str, str, str], object]
+    kind: str, entries: Sequence[LiveEntry], reviewed: Mapping[tuple[str, str, str], object]
 ) -> Iterator[str]:
     for group, reviewed_kind, operation in reviewed:
         resource = _plural(reviewed_kind)
@@ -198,7 +137,7 @@ def _unasked(
             yield f"no {kind} webhook asks about {resource} at {operation}"
 
 
-def _of_trust(entry: _Entry, distrust: Callable[[bytes, str], str | None]) -> Iterator[str]:
+def _of_trust(entry: LiveEntry, distrust: Callable[[bytes, str], str | None]) -> Iterator[str]:
     """Check that the API server accepts the certificate; it calls a Service by this name.
 
     The name is ``<service>.<namespace>.svc``: apiserver/pkg/util/webhook/client.go.
@@ -221,43 +160,33 @@ def _of_trust(entry: _Entry, distrust: Callable[[bytes, str], str | None]) -> It
         )
 
 
-def _of_entry(entry: _Entry, kubevirt_namespaces: Collection[str]) -> Iterator[str]:
-    if not entry.by_url and entry.service != (NAME, NAME):
-        yield f"{entry.name} leads to the Service {escaped('/'.join(entry.service))}"
-    if entry.fails and entry.asks("", "pods", "CREATE"):
-        yield (
-            f"{entry.name} says failurePolicy Fail: a refused pod leaves its migration "
-            "pending for ever"
-        )
-    if entry.fails and entry.asks("", "pods/eviction", "CREATE"):
-        yield (
-            f"{entry.name} says failurePolicy Fail: without the guard no node with a virtual "
-            "machine can be drained"
-        )
-    if entry.fails and entry.asks(KUBEVIRT, _MIGRATIONS, "CREATE"):
-        yield from _of_updates(entry, kubevirt_namespaces)
-    if entry.exact:
-        yield f"{entry.name} says matchPolicy Exact: other versions of its kind pass unasked"
-    if entry.timeout > LONGEST_TIMEOUT:
-        yield f"{entry.name} waits for up to {entry.timeout} s: {LONGEST_TIMEOUT} is much"
-    if entry.asks(KUBEVIRT, "kubevirts", "UPDATE"):
-        for namespace in sorted(kubevirt_namespaces):
-            if entry.leaves_out(namespace):
-                yield f"{entry.name} leaves out {escaped(namespace)}, where KubeVirt is"
-
-
-def _of_updates(entry: _Entry, kubevirt_namespaces: Collection[str]) -> Iterator[str]:
-    """Check that a failing entry leaves out the migrations of KubeVirt's workload updater."""
-    if labels.WORKLOAD_UPDATE not in entry.conditions:
-        yield (
-            f"{entry.name} says failurePolicy Fail for workload updates too: "
-            "KubeVirt repeats a refused one many times a second"
-        )
+def _of_workload_updates(entries: Sequence[LiveEntry]) -> Iterator[str]:
+    """Check that the migrations which one entry leaves out are those that another asks about."""
+    leaving = next((e for e in entries if e.expected is not None and e.expected.strict), None)
+    updates = next((e for e in entries if e.name == WORKLOAD_UPDATES), None)
+    if leaving is None or not leaving.accounts():
         return
-    for namespace in sorted(kubevirt_namespaces):
-        account = f"system:serviceaccount:{namespace}:{CONTROLLER}"
-        if account not in entry.conditions:
-            yield f"{entry.name} does not know {escaped(account)} as KubeVirt's workload updater"
+    if updates is None:
+        yield f"there is no {WORKLOAD_UPDATES}: workload updates pass unasked"
+    elif updates.accounts() != leaving.accounts():
+        yield (
+            f"{updates.name} and {leaving.name} name different accounts: "
+            "some migrations are asked about twice, or not at all"
+        )
+
+
+def _of_namespaces(
+    entries: Sequence[LiveEntry], kubevirt_namespaces: Collection[str]
+) -> Iterator[str]:
+    """Say about which namespaces the guard is not asked because somebody wants it so."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        told = kubevirt_namespaces if entry.asks(KUBEVIRT, "kubevirts", "UPDATE") else ()
+        for which in entry.narrowings(told):
+            found.setdefault(which, []).append(entry.name)
+    for which, names in found.items():
+        verb = "is" if len(names) == 1 else "are"
+        yield f"{listed(names)} {verb} not asked about namespaces {which}"
 
 
 def _of_definitions(definitions: Mapping[str, Object | None]) -> Iterator[str]:
