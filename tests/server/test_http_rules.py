@@ -189,6 +189,17 @@ def test_a_client_that_sends_on_after_413_for_ever_is_cut_off(server):
             pytest.fail("ten gigabytes were taken")
 
 
+def test_a_trailer_without_end_is_cut_off_with_400(server):
+    with secure(server) as connection:
+        connection.sendall(CHUNKED + b"\r\n2\r\n{}\r\n0\r\nX: ")
+        # The limit, and what one piece read may hold beyond it.
+        connection.sendall(b"x" * 64 * 1024 * 2)
+        response = answer(connection)
+
+        assert (response.status, response.headers["Connection"]) == (400, "close")
+        assert ended(connection)
+
+
 @pytest.fixture
 def pipe(tmp_path):
     path = tmp_path / "pipe"

@@ -163,6 +163,21 @@ def test_a_head_is_refused_before_it_grows_without_end():
     assert not read(HEAD, *[b"X" * 1024] * 66)[1]
 
 
+@pytest.mark.parametrize("beside", [b"0\r\nX: ", b"1;"], ids=["trailer", "chunk extension"])
+def test_what_stands_beside_a_body_is_refused_before_it_grows_without_end(beside):
+    begun = CHUNKED + b"\r\n2\r\n{}\r\n" + beside
+    assert read(begun, *[b"x" * 1024] * 64)[1]
+    assert not read(begun, *[b"x" * 1024] * 65)[1]
+
+
+def test_chunks_that_are_small_beside_their_extensions_are_read_as_long_as_they_come():
+    chunk = b"1;" + b"x" * 1024 + b"\r\n \r\n"
+    reader, understood = read(CHUNKED + b"\r\n", *[chunk] * 200, b"0\r\n\r\n")
+
+    assert understood
+    assert found(reader)[0][1] == b" " * 200
+
+
 def test_a_large_body_ahead_of_a_head_is_not_counted_as_part_of_it():
     large = HEAD + b"Content-Length: 65000\r\n\r\n" + bytes(65_000)
     _, understood = read(large + SIZED[:20], SIZED[20:] + b"X: " + bytes(b"x" * 60_000))

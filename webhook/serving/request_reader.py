@@ -15,7 +15,9 @@ MOST_HEADERS = 100
 """Header lines of a request and of the trailer of its body; the API server sends seven."""
 
 LARGEST_HEAD = 64 * 1024
-"""Bytes after which a head that is still not complete is refused. The parser has no limit."""
+"""Bytes after which a head that is still not complete is refused, and a chunked body in which
+nothing but trailer or chunk extensions comes. The parser has no limit, and copies the part of a
+line that it has with each piece that comes."""
 
 MOST_PIPELINED = 16
 """Requests that may wait on one connection behind the one being answered. No client of a webhook
@@ -64,6 +66,9 @@ class RequestReader:
         self._headers: dict[bytes, bytes] = {}
         self._repeated: frozenset[bytes] = frozenset()
         self._header_count = 0
+        # Bytes of pieces in which nothing of the body came, since something of it did.
+        self._beside_body = 0
+        self._body_came = False
 
     def read(self, data: memoryview) -> None:
         """Read on.
@@ -74,6 +79,7 @@ class RequestReader:
         if self.last and self.receiving is None:
             return
         in_head = self.in_head
+        self._body_came = False
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -84,6 +90,12 @@ class RequestReader:
         if in_head and self.in_head:
             self._head_size += len(data)
             if self._head_size > LARGEST_HEAD:
+                raise NotHttp
+        if self._body_came or self.receiving is None:
+            self._beside_body = 0
+        else:
+            self._beside_body += len(data)
+            if self._beside_body > LARGEST_HEAD:
                 raise NotHttp
 
     def close(self) -> None:
@@ -146,6 +158,7 @@ class RequestReader:
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
+        self._body_came = True
         if self.receiving is not None:
             self.receiving.receive(body)
 
