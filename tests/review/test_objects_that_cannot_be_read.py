@@ -60,7 +60,7 @@ def test_a_migration_that_cannot_be_read_is_left_to_the_api_servers_schema() -> 
     assert answered(MUTATE, broken, *WORKED) == blind
     assert answered(VALIDATE, broken, *WORKED) == {
         **blind,
-        "warnings": ["not judged: vmiName: a string is wanted here (decision ID)"],
+        "warnings": ["not judged: spec.vmiName: a string is wanted here (decision ID)"],
     }
 
 

@@ -50,8 +50,8 @@ class Migration:
             name=fields.text(obj, "metadata", "name")
             or fields.text(obj, "metadata", "generateName"),
             uid=fields.text(obj, "metadata", "uid"),
-            vmi_name=fields.text(spec, "vmiName"),
-            added_node_selector=fields.labels(spec, "addedNodeSelector"),
+            vmi_name=fields.text(obj, "spec", "vmiName"),
+            added_node_selector=fields.labels(obj, "spec", "addedNodeSelector"),
             annotations=fields.labels(obj, "metadata", "annotations"),
             labels=fields.labels(obj, "metadata", "labels"),
             decentralized=spec.get("sendTo") is not None or spec.get("receive") is not None,
