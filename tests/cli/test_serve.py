@@ -48,6 +48,7 @@ def test_a_changed_configuration_is_taken_up_and_a_broken_one_keeps_the_old(guar
     guard.config.write_text("", encoding="utf-8")
     guard.until(lambda: not guard.allows())
     assert 'migration_guard_file_taken_up{file="configuration"} 1.0' in guard.ops("/metrics")
+    guard.until(lambda: mended(guard, "configuration"))
 
 
 def test_a_changed_inventory_is_taken_up_and_a_broken_one_keeps_the_old(guard: Guard) -> None:
@@ -61,6 +62,13 @@ def test_a_changed_inventory_is_taken_up_and_a_broken_one_keeps_the_old(guard: G
     assert guard.allows()
     twin.unlink()
     guard.until(lambda: not guard.allows())
+    guard.until(lambda: mended(guard, "facts"))
+
+
+def mended(guard: Guard, part: str) -> bool:
+    """Tell whether the log says that a file was broken, and then that it is no more."""
+    _, broken, since = guard.read_log().partition(f"{part}: the old one holds")
+    return bool(broken) and f"{part}: the new one is in use" in since
 
 
 @pytest.mark.parametrize(

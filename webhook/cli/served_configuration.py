@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from webhook.cli.errors import CommandError
 from webhook.cli.loading import load_configuration
-from webhook.cli.served_files import note_kept, note_taken_up
+from webhook.cli.served_files import note_kept, note_taken_up, say_new
 from webhook.policy.checking import check
 from webhook.policy.findings import ConfigurationError, Level
 from webhook.serving.watching import FileWatch
@@ -68,11 +68,13 @@ class ServedConfiguration:
         except (CommandError, ConfigurationError) as error:
             note_kept(_PART, str(error), self._readiness, self._metrics)
         else:
-            self._taken_up()
+            say_new(_PART, self._taken_up())
             self._changed()
 
-    def _taken_up(self) -> None:
+    def _taken_up(self) -> str:
+        """Tell what holds; return it in words."""
         findings = [f for f in check(self._configuration) if f.level is Level.WARNING]
         where = str(self._path) if self._path is not None else "defaults"
         words = "; ".join((where, *map(str, findings)))
         note_taken_up(_PART, words, self._readiness, self._metrics)
+        return words

@@ -1,7 +1,7 @@
 """What ``serve`` has read from files, read again when they change.
 
 What is broken never replaces what works: the old one holds, and readiness, a metric and the log
-say so until the file is mended.
+say so until the file is mended. The log also says when something new is in use.
 """
 
 from __future__ import annotations
@@ -78,17 +78,25 @@ class ServedInventory:
             note_kept(_PART, str(found.errors[0]), self._readiness, self._metrics)
             return
         self._inventory = found
-        self._taken_up()
+        say_new(_PART, self._taken_up())
         self._changed()
 
-    def _taken_up(self) -> None:
-        note_taken_up(_PART, _facts(self._inventory), self._readiness, self._metrics)
+    def _taken_up(self) -> str:
+        """Tell what was read; return it in words."""
+        words = _facts(self._inventory)
+        note_taken_up(_PART, words, self._readiness, self._metrics)
+        return words
 
 
 def note_taken_up(part: str, detail: str, readiness: Readiness, metrics: Metrics) -> None:
     """Tell that the newest state of a file is in use, and what to know about it."""
     metrics.note_file(part, taken_up=True)
     readiness.report(part, True, detail)
+
+
+def say_new(part: str, detail: str) -> None:
+    """Log that a changed file is in use, a mended one too."""
+    say(f"{part}: the new one is in use: {detail}")
 
 
 def note_kept(part: str, why: str, readiness: Readiness, metrics: Metrics) -> None:

@@ -12,7 +12,7 @@ LONGEST_TEXT = 500
 """Characters of an error's own text that are logged; the rest could be anything."""
 
 
-def log_failure(what: str, error: BaseException, **about: str) -> None:
+def log_failure(what: str, error: BaseException, *, text: bool = True, **about: str) -> None:
     """Log an unexpected error as one line of JSON.
 
     The line names the error, its text (capped) and the place in the code. It carries no
@@ -21,6 +21,7 @@ def log_failure(what: str, error: BaseException, **about: str) -> None:
     Args:
         what: What failed, in a few words.
         error: The error.
+        text: Whether its text may be logged; it may quote what was read.
         about: More to say, such as the request's path; values are capped too.
     """
     frames = traceback.extract_tb(error.__traceback__)
@@ -28,7 +29,7 @@ def log_failure(what: str, error: BaseException, **about: str) -> None:
         "level": "error",
         "message": what,
         "error": type(error).__name__,
-        "text": _capped(str(error)),
+        "text": _capped(str(error)) if text else "",
         "at": f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "",
     }
     line.update((key, _capped(value)) for key, value in about.items())

@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from webhook.serving.failures import log_failure
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
@@ -45,23 +47,38 @@ class FileWatch:
 
         Args:
             paths: Files and folders.
-            changed: Called after each change. It must not raise.
+            changed: Called after each change. Where it raises, that is logged, and it is called
+                again a second later.
         """
         self._paths = paths
         self._changed = changed
         self._known = signature(paths)
-        self._thread = threading.Thread(target=self._look, name="file-watch", daemon=True)
+        # The failure of the look before, by its type.
+        self._failure: type[Exception] | None = None
+        self._thread = threading.Thread(target=self._watch, name="file-watch", daemon=True)
 
     def start(self) -> None:
         """Begin to look; the thread ends with the process."""
         self._thread.start()
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         pause = threading.Event()
         while True:
             pause.wait(SECONDS)
-            now = signature(self._paths)
-            if now != self._known:
-                # Taken before reading: a change while it is read is seen the next time.
-                self._known = now
-                self._changed()
+            try:
+                self._look()
+            except Exception as error:
+                # The thread must outlive what nobody has thought of. The log is told once, not
+                # every second.
+                if type(error) is not self._failure:
+                    log_failure("changed files could not be taken up", error, text=False)
+                self._failure = type(error)
+            else:
+                self._failure = None
+
+    def _look(self) -> None:
+        # Taken before reading: a change while it is read is seen the next time.
+        now = signature(self._paths)
+        if now != self._known:
+            self._changed()
+            self._known = now
