@@ -6,11 +6,13 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
-from tests.server.running import JSON
+from tests.server.running import JSON, ask, until
 from webhook.serving.deadlines import InvalidTimeout, budget_of
+from webhook.serving.reviewing import LATE
 
 BUDGET = 9.0
 """Seconds, where the request says nothing."""
@@ -145,3 +147,73 @@ def test_what_waits_behind_another_for_too_long_is_decided_as_late(start_server,
     assert b'"late": ""' in said
     assert b'"late": "the time that the API server allows for an answer was over"' in said
     assert misses(server, "decision") == 1
+
+
+@contextmanager
+def held_up(server, tmp_path, timeout="30s"):
+    """Have a decision hold up the event loop until the block ends; yield its answer to come."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as other:
+        body = b"wait " + str(pipe).encode()
+        answer = other.submit(server.ask, f"/validate?timeout={timeout}", body)
+        with pipe.open("wb"):  # returns once the decision has begun
+            yield answer
+
+
+def said_late(connection):
+    return json.loads(connection.getresponse().read())["late"]
+
+
+def test_what_waits_unread_behind_a_long_decision_is_decided_as_late(start_server, tmp_path):
+    server = start_server()
+    kept, patient = server.connection(), server.connection()
+    for connection in (kept, patient):
+        assert ask(connection, "/validate").status == 200
+    with held_up(server, tmp_path):
+        kept.request("POST", "/validate?timeout=1s", b"{}", JSON)
+        patient.request("POST", "/validate?timeout=30s", b"{}", JSON)
+        time.sleep(budget_of(b"timeout=1s") + 0.1)
+
+    assert said_late(kept) == LATE
+    assert said_late(patient) == ""
+    assert misses(server, "decision") == 1
+    # The time it waited is over: the next on the same connection is not late.
+    assert json.loads(ask(kept, "/validate?timeout=1s").body)["late"] == ""
+    kept.close()
+    patient.close()
+
+
+def test_a_connection_that_waits_behind_a_long_decision_makes_its_request_late(
+    start_server, tmp_path
+):
+    server = start_server()
+    with ThreadPoolExecutor(1) as other:
+        with held_up(server, tmp_path):
+            fresh = other.submit(server.ask, "/validate?timeout=1s")
+            time.sleep(budget_of(b"timeout=1s") + 0.5)
+
+        assert json.loads(fresh.result().body)["late"] == LATE
+    assert misses(server, "decision") == 1
+
+
+def test_a_client_that_gave_up_while_it_waited_unread_is_counted(start_server, tmp_path):
+    server = start_server()
+    connection = server.connection()
+    assert ask(connection, "/validate").status == 200
+    with held_up(server, tmp_path):
+        connection.request("POST", "/validate?timeout=30s", b"{}", JSON)
+        connection.close()
+        time.sleep(0.2)
+
+    until(lambda: misses(server, "decision") == 1)
+
+
+def test_a_decision_that_takes_longer_than_its_reply_may_is_counted(start_server, tmp_path):
+    server = start_server()
+    with held_up(server, tmp_path, "1s") as answer:
+        time.sleep(budget_of(b"timeout=1s") + 0.1)
+
+    assert json.loads(answer.result().body)["late"] == ""
+    assert misses(server, "decision") == 1
+    assert misses(server, "record") == 0

@@ -6,11 +6,17 @@ import enum
 import fcntl
 import struct
 import termios
+import time
 from typing import TYPE_CHECKING, Protocol
+
+from webhook.serving.arrival import waited
 
 if TYPE_CHECKING:
     import asyncio
     import socket
+
+AT_ONCE_SECONDS = 1.0
+"""A client that has connected to ask something asks within so long, a round trip."""
 
 
 class Ending(enum.StrEnum):
@@ -88,12 +94,16 @@ class Connection:
         deadline: When its stage has lasted too long, in seconds on the loop's clock.
         ending: Why the server ended it; None as long as it did not.
         unfinished: Bytes of the request that is not complete.
+        greeted: When the handshake was taken up, in seconds of ``time.perf_counter``.
+        hello_waited: How many seconds its client had waited by then.
     """
 
     __slots__ = (
         "conversation",
         "deadline",
         "ending",
+        "greeted",
+        "hello_waited",
         "peer",
         "socket",
         "stage",
@@ -110,6 +120,30 @@ class Connection:
         self.deadline = deadline
         self.ending: Ending | None = None
         self.unfinished = 0
+        self.greeted = 0.0
+        self.hello_waited = 0.0
+
+    def greet(self) -> None:
+        """Note that the handshake is taken up."""
+        self.greeted = time.perf_counter()
+        self.hello_waited, _ = waited(self.socket)
+
+    def arrival(self) -> tuple[float, bool]:
+        """Return when the request whose first byte is read now came, as far as its client goes.
+
+        A client whose connection had to wait for the event loop has waited with its first request
+        all the while.
+
+        Returns:
+            Seconds of ``time.perf_counter``; whether the client has given up since.
+        """
+        seconds, given_up = waited(self.socket)
+        came = time.perf_counter() - seconds
+        if self.hello_waited:
+            if came - self.greeted < AT_ONCE_SECONDS:
+                came -= self.hello_waited
+            self.hello_waited = 0.0
+        return came, given_up
 
     @property
     def unread(self) -> bool:

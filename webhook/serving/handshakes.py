@@ -139,6 +139,7 @@ class Acceptor:
 
     async def _shake_hands(self, connection: Connection) -> None:
         how = Ending.CLIENT
+        connection.greet()
         try:
             await self._loop.connect_accepted_socket(
                 lambda: self._protocol(connection),

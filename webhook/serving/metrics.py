@@ -43,7 +43,7 @@ BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0)
 
 
 class Miss(StrEnum):
-    """What had not ended when a reply had to leave."""
+    """What had not ended when the time for a reply was over."""
 
     BODY = "body"
     DECISION = "decision"
@@ -98,8 +98,9 @@ class Metrics:
         )
         self._misses = Counter(
             "migration_guard_deadline_misses",
-            "Replies that could not wait any longer, by what had not ended: body (answered 408), "
-            "decision (answered as blind), record (answered before the decision was kept).",
+            "Replies that did not leave within their budget, or could not wait any longer, by what "
+            "had not ended by then: body (answered 408), decision (answered as blind where it had "
+            "not begun), record (the decision was being kept).",
             ("awaited",),
             registry=self._registry,
         )
@@ -247,7 +248,7 @@ class Metrics:
         series.inc()
 
     def count_deadline_miss(self, miss: Miss) -> None:
-        """Count a reply that had to leave before something had ended."""
+        """Count a reply whose time was over before something had ended."""
         self._misses.labels(miss.value).inc()
 
     def count_blind(self, reason: Blind) -> None:

@@ -51,9 +51,10 @@ class ReviewProtocol(asyncio.BufferedProtocol):
     | anything else | 200, what the answer function returned |
 
     A reply leaves within the budget that ``budget_of`` reads from ``?timeout=``, counted from the
-    request's first byte: where it is over before the decision has begun, the answer function is
-    told so; where it is over before the decision is kept, the reply waits no longer. Each is
-    counted. A client that leaves in the middle of its body gets no answer and is not counted.
+    request's first byte, also where that has waited for the event loop: where it is over before
+    the decision has begun, the answer function is told so; where it is over before the decision is
+    kept, the reply waits no longer. Each is counted, and so is a decision that takes longer. A
+    client that leaves in the middle of its body gets no answer and is not counted.
 
     A request whose body comes with its head, as an API server sends it, is answered before control
     goes back to the event loop, without a task. One whose head is refused is answered before its
@@ -86,7 +87,7 @@ class ReviewProtocol(asyncio.BufferedProtocol):
         """Begin to wait for the first request."""
         self._transport = transport
         refusal = self._connections.refusal(transport.get_extra_info("peercert"))
-        self._reader = RequestReader(refusal)
+        self._reader = RequestReader(refusal, self._connection.arrival)
         self._connections.opened(self._connection, transport, self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -178,14 +179,16 @@ class ReviewProtocol(asyncio.BufferedProtocol):
         elif not reviews.in_flight.enter(request):
             self._answer(request, replies.BUSY)
             return
-        reply, kept, late = reviews.review(request.head.target.path, request.take_body(), deadline)
+        reply, kept, missed = reviews.review(
+            request.head.target.path, request.take_body(), deadline
+        )
         if kept is None:
             self._answer(request, reply)
             return
 
         def then(in_time: bool) -> None:
             request.waiting = None
-            if not in_time and not late:
+            if not in_time and not missed:
                 reviews.metrics.count_deadline_miss(Miss.RECORD)
             self._answer(request, reply)
             self._settle(finished=self._go_on())

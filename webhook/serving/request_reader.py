@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
+from typing import TYPE_CHECKING
 
 import httptools
 
 from webhook.serving.failures import log_failure
 from webhook.serving.http_rules import Head, target_of
 from webhook.serving.request import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MOST_HEADERS = 100
 """Header lines of a request and of the trailer of its body; the API server sends seven."""
@@ -44,6 +47,8 @@ class RequestReader:
 
     Args:
         client_refusal: Why this client gets no answer; None for one that does.
+        arrival: Returns when the first byte of the request that begins came, in seconds of
+            ``time.perf_counter``, and whether the client has given up since.
 
     Attributes:
         requests: Those whose head has come and that are not done with, in their order. Whoever
@@ -53,7 +58,9 @@ class RequestReader:
         last: Whether no further request is taken: whatever comes is thrown away.
     """
 
-    def __init__(self, client_refusal: str | None) -> None:
+    def __init__(
+        self, client_refusal: str | None, arrival: Callable[[], tuple[float, bool]]
+    ) -> None:
         self.requests: deque[Request] = deque()
         self.receiving: Request | None = None
         self.in_head = False
@@ -61,7 +68,9 @@ class RequestReader:
         self._client_refusal = client_refusal
         self._parser = httptools.HttpRequestParser(self)
         self._head_size = 0
+        self._arrival = arrival
         self._began = 0.0
+        self._given_up = False
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._repeated: frozenset[bytes] = frozenset()
@@ -112,7 +121,7 @@ class RequestReader:
             raise _NotTaken
         self.in_head = True
         # Its timeout runs from here, also while it waits behind another on its connection.
-        self._began = time.perf_counter()
+        self._began, self._given_up = self._arrival()
         self._head_size = self._header_count = 0
         self._url = b""
         self._headers = {}
@@ -149,9 +158,9 @@ class RequestReader:
             parser.should_upgrade(),
         )
         keep_alive = version != "1.0" and parser.should_keep_alive()
-        request = Request(
-            head, self._began, keep_alive=keep_alive, client_refusal=self._client_refusal
-        )
+        # Whoever has given up has waited for all its time before: nobody hears a decision.
+        began = self._began - (head.target.budget if self._given_up else 0.0)
+        request = Request(head, began, keep_alive=keep_alive, client_refusal=self._client_refusal)
         self.last = not keep_alive or (request.refusal is not None and request.refusal.last)
         self.receiving = request
         self.requests.append(request)

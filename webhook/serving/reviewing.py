@@ -52,7 +52,7 @@ class Reviews:
 
         Returns:
             The reply; what ends when the decision is kept, None where nothing is to be waited
-            for; whether it was too late to decide.
+            for; whether the deadline was missed, which is then counted.
         """
         late = time.perf_counter() >= deadline
         try:
@@ -63,6 +63,7 @@ class Reviews:
         except Exception as error:
             log_failure("a review failed", error, path=path)
             return replies.FAILED, None, late
-        if late:
+        missed = late or time.perf_counter() >= deadline
+        if missed:
             self.metrics.count_deadline_miss(Miss.DECISION)
-        return Reply(HTTPStatus.OK, answer.body, content_type=replies.JSON), answer.kept, late
+        return Reply(HTTPStatus.OK, answer.body, content_type=replies.JSON), answer.kept, missed
