@@ -19,6 +19,7 @@ from webhook.serving.in_flight import Shed
 from webhook.serving.key_pair import KeyPair
 from webhook.serving.log_writer import LineKind
 from webhook.serving.metrics import Metrics, Miss
+from webhook.serving.readiness import REVIEWS
 from webhook.serving.served_certificate import CLIENTS_PART
 from webhook.serving.served_certificate import PART as CERTIFICATE
 
@@ -45,6 +46,6 @@ def no_certificate() -> KeyPair:
 def test_every_part_of_readiness_has_a_row() -> None:
     board = build(None, FactsPlace((CLUSTER,)), no_certificate).readiness
     parts = {line.partition(":")[0] for line in board.lines()}
-    parts |= {INSTALLATION, CERTIFICATE, CLIENTS_PART}
+    parts |= {INSTALLATION, CERTIFICATE, CLIENTS_PART, REVIEWS}
     missing = sorted(part for part in parts if f"\n| `{part}` |" not in PAGE)
     assert not missing

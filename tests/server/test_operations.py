@@ -6,8 +6,9 @@ import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
-from tests.server.running import ask
+from tests.server.running import ask, until
 
 
 def test_a_server_that_runs_is_live_and_ready(server):
@@ -27,7 +28,8 @@ def test_a_part_that_is_not_ready_makes_the_server_not_ready_but_live(start_serv
     lines = server.operations("/readyz?verbose").text.splitlines()
     assert re.fullmatch(r"certificate: ready since \S+Z \(valid until \S+Z\)", lines[0])
     assert re.fullmatch(r"inventory: not ready since \S+Z \(not read yet\)", lines[1])
-    assert lines[2:] == ["not ready"]
+    assert re.fullmatch(r"reviews: ready since \S+Z", lines[2])
+    assert lines[3:] == ["not ready"]
 
 
 def test_reviews_and_decisions_are_counted(start_server):
@@ -47,6 +49,26 @@ def test_reviews_and_decisions_are_counted(start_server):
         "migration_guard_decisions_total"
         '{mode="enforce",outcome="refused",rule="incompatible-target"} 1.0'
     ) in lines
+
+
+def test_a_server_whose_reviews_are_held_up_is_not_ready_until_they_go_on(start_server, tmp_path):
+    server = start_server()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as other:
+        review = other.submit(server.ask, "/validate", b"wait " + str(pipe).encode())
+        with pipe.open("wb"):  # returns once the review has opened its end
+            began = datetime.now(UTC)
+            assert server.operations("/readyz").status == 200
+            until(lambda: server.operations("/readyz").status == 503)
+            lines = server.operations("/readyz?verbose").text.splitlines()
+            assert server.operations("/livez").status == 200
+        assert review.result().status == 200
+
+    (since,) = re.findall(r"^reviews: not ready since (\S+) \(no sign of life\)$", lines[2])
+    # When the last sign of life came, not when it was missed.
+    assert abs(datetime.fromisoformat(since) - began) < timedelta(seconds=2)
+    until(lambda: server.operations("/readyz").status == 200)
 
 
 def test_health_and_metrics_are_answered_while_a_review_is_served(server, tmp_path):

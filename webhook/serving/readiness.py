@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,35 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
+REVIEWS = "reviews"
+"""The part that answers reviews: the event loop."""
+
+SIGN_OF_LIFE_SECONDS = 3.0
+"""For so long a sign of life makes a part ready: several times as long as from one to the next, and
+longer than a review may take."""
+
+
 @dataclass(frozen=True, slots=True)
 class _State:
+    """The state of a part.
+
+    Attributes:
+        told: When it was told last.
+        until: Until when it holds without a further sign of life, on the clock of
+            ``time.monotonic``; None for ever.
+    """
+
     ready: bool
     since: datetime
     detail: str
+    told: datetime
+    until: float | None = None
+
+    def now(self) -> _State:
+        """Return what has become of it."""
+        if self.until is None or time.monotonic() < self.until:
+            return self
+        return _State(False, self.told, "no sign of life", self.told)
 
 
 class Readiness:
@@ -38,23 +63,31 @@ class Readiness:
             ready: Whether reviews can be answered as far as this part goes.
             detail: A few words on why, or on what there is; "" for none.
         """
-        now = self._clock()
+        self._set(part, ready, detail, None)
+
+    def sign_of_life(self, part: str) -> None:
+        """Report a part as ready, for ``SIGN_OF_LIFE_SECONDS``."""
+        self._set(part, True, "", time.monotonic() + SIGN_OF_LIFE_SECONDS)
+
+    def _set(self, part: str, ready: bool, detail: str, until: float | None) -> None:
+        told = self._clock()
         with self._lock:
             before = self._parts.get(part)
-            since = before.since if before is not None and before.ready == ready else now
-            self._parts[part] = _State(ready, since, detail)
+            before = before and before.now()
+            since = before.since if before is not None and before.ready == ready else told
+            self._parts[part] = _State(ready, since, detail, told, until)
 
     @property
     def ready(self) -> bool:
         """Whether every part is ready; false as long as none has reported."""
         with self._lock:
-            return bool(self._parts) and all(state.ready for state in self._parts.values())
+            return bool(self._parts) and all(state.now().ready for state in self._parts.values())
 
     def lines(self) -> list[str]:
         """Return one line for each part, by name: its state, since when, and the detail."""
         with self._lock:
             parts = sorted(self._parts.items())
-        return [_line(part, state) for part, state in parts]
+        return [_line(part, state.now()) for part, state in parts]
 
 
 def _line(part: str, state: _State) -> str:

@@ -26,6 +26,7 @@ from webhook.serving.listening import listen, port_of, url_of
 from webhook.serving.log_writer import LogWriter, UnwaitingStream
 from webhook.serving.operations import operations_application
 from webhook.serving.operations_server import OperationsServer
+from webhook.serving.readiness import REVIEWS
 from webhook.serving.reviewing import Reviews
 from webhook.serving.served_certificate import ServedCertificate
 from webhook.serving.tls import TLS_VERSIONS
@@ -208,6 +209,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             settings.idle_seconds,
         )
         self.metrics: Metrics | None = None
+        self.readiness: Readiness | None = None
         self._most_reviews = settings.most_reviews
         self.tls_context: ssl.SSLContext | None = None
         self._clients: AllowedClients | None = None
@@ -253,6 +255,8 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             sys.exit(Arbiter.APP_LOAD_ERROR)
         self.metrics = parts.metrics
         self._log.count_lost = parts.metrics.count_lost_line
+        self.readiness = parts.readiness
+        self.readiness.report(REVIEWS, False, "the server is starting")
         self._close_parts = parts.close
         certificate.report_to(parts.readiness, parts.metrics)
         certificate.watch()

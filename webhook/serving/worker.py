@@ -16,6 +16,7 @@ from gunicorn.workers.base import Worker
 from webhook.serving.connections import Connections
 from webhook.serving.handshakes import CLOSE_SECONDS, Acceptor
 from webhook.serving.protocol import ReviewProtocol
+from webhook.serving.readiness import REVIEWS
 
 if TYPE_CHECKING:
     import socket
@@ -139,12 +140,15 @@ class ReviewWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         metrics.watch_connections(lambda: connections.in_handshake, lambda: connections.established)
         server = ReviewServer(self.sockets, self.app.tls_context, connections, self.wsgi)
         server.start()
+        readiness = self.app.readiness
+        readiness.sign_of_life(REVIEWS)
         self.app.announce()
         sweeps = 0
         # Without the master nobody replaces this worker or passes on a signal, and a new master
         # would find its ports taken.
         while not stopped.is_set() and os.getppid() == self.ppid:
             self.notify()
+            readiness.sign_of_life(REVIEWS)
             connections.sweep()
             if sweeps % _SWEEPS_A_TRIM == 0:
                 _give_back_memory()
@@ -152,6 +156,7 @@ class ReviewWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
             with suppress(TimeoutError):
                 async with asyncio.timeout(_SWEEP_SECONDS):
                     await stopped.wait()
+        readiness.report(REVIEWS, False, "the server is stopping")
         await server.stop()
 
 
