@@ -98,3 +98,14 @@ def test_a_broken_document_beside_is_told_and_the_vm_is_judged(checked: Run, wri
     assert ran.json["nodes"]
     assert ran.json["errors"][0]["document"] == f"{broken}#0"
     assert f"{broken}#0" in ran.err
+    assert "node without a name cannot be read" in str(ran.json["notes"])
+
+
+def test_a_vm_whose_own_pod_cannot_be_read_has_a_note_that_says_so(
+    checked: Run, write: Write
+) -> None:
+    metadata = "{name: p, namespace: default, labels: {kubevirt.io/created-by: u}}"
+    pod = f"apiVersion: v1\nkind: Pod\nmetadata: {metadata}\nspec: 3\n"
+    both = write("both.yaml", f"{documents(vmi='host-model')}---\n{pod}")
+    ran = checked("candidates", "default/vm", "--inventory", both, "--inventory", CLUSTER)
+    assert "pod default/p cannot be read" in str(ran.json["notes"])

@@ -174,7 +174,7 @@ def _notes(
         found.append(
             f'what instancetype "{vm.instancetype}" adds at the start is not among the facts'
         )
-    if blind := snapshot.blind():
+    if blind := snapshot.blind() or snapshot.blind_to(vmi):
         found.append(blind)
     return found
 
