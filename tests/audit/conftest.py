@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+from sqlalchemy.engine import URL, Engine
 
 from tests.audit.postgres import Postgres
 from webhook.audit.database import database_url, engine_of, migrate, sqlite_url
@@ -37,7 +38,10 @@ def url(request, tmp_path):
     """The URL of an empty database."""
     if request.param == "sqlite":
         return sqlite_url(tmp_path)
-    server = request.getfixturevalue("postgres")
+    return _on(request.getfixturevalue("postgres"))
+
+
+def _on(server: Postgres) -> URL:
     name = f"audit_{next(_numbers)}"
     server.execute(f"create database {name}")
     return database_url(server.url(name))
@@ -46,6 +50,16 @@ def url(request, tmp_path):
 @pytest.fixture
 def engine(url):
     """An engine on an empty database of the newest schema."""
+    yield from _engine(url)
+
+
+@pytest.fixture
+def postgres_engine(postgres):
+    """The same, with PostgreSQL in any case."""
+    yield from _engine(_on(postgres))
+
+
+def _engine(url: URL) -> Iterator[Engine]:
     made = engine_of(url)
     migrate(made)
     yield made

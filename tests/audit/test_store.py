@@ -8,39 +8,21 @@ import pytest
 import sqlalchemy as sa
 
 from tests.audit.recorded import NOON, an_id, change, refusal
-from webhook.audit import retention as keeping
+from tests.audit.stored import found, frames, rows
 from webhook.audit import schema
 from webhook.audit.database import (
     VERSION_TABLE,
     database_url,
     engine_of,
     migrate,
-    sqlite_url,
 )
 from webhook.audit.errors import AuditError
 from webhook.audit.record import Record
-from webhook.audit.retention import Retention
 from webhook.audit.segments import Frame
 from webhook.audit.store import DAY, GAP, MICROSECONDS, SPAN, Store
 from webhook.review.decision import Outcome
 
 HOSTILE = "\x1b[2J\x00'; DROP TABLE audit_record; --\u202eevil\u2066 =1+1 \\ \" % _"
-
-
-def frames(*records: Record, first: int = 1) -> list[Frame]:
-    return [Frame(first + number, record.encode()) for number, record in enumerate(records)]
-
-
-def rows(engine, table=schema.record):
-    with engine.connect() as connection:
-        return list(connection.execute(sa.select(table)).mappings())
-
-
-def found(engine, decision: str) -> list[int]:
-    table = schema.decision
-    with engine.connect() as connection:
-        query = sa.select(table.c.record_id).where(table.c.decision == decision)
-        return list(connection.scalars(query))
 
 
 def test_a_record_is_kept_exactly_as_it_was(engine) -> None:
@@ -175,69 +157,6 @@ def test_what_is_no_record_is_refused_whole(engine, broken, why) -> None:
     with pytest.raises(ValueError, match=why):
         Store(engine).write("r1", [*frames(refusal()), Frame(2, broken)])
     assert rows(engine) == []
-
-
-def test_records_go_when_they_are_too_old_with_their_ids_and_sums(engine) -> None:
-    old, new = refusal(time=NOON), refusal(time=NOON + 10 * DAY, user="anna")
-    Store(engine).write("r1", frames(old, new))
-    now = NOON / MICROSECONDS + 10 * 86_400
-    assert keeping.apply(engine, Retention(seconds=5 * 86_400), now) == 1
-    assert keeping.apply(engine, Retention(seconds=5 * 86_400), now) == 0
-    assert found(engine, old.decision) == []
-    assert len(found(engine, new.decision)) == 1
-    sums = {(s["day"], s["dimension"]): s["decisions"] for s in rows(engine, schema.count)}
-    days = (schema.ALL_DAYS, (NOON + 10 * DAY) // DAY)
-    assert sums == {(day, what): 1 for day in days for what in ("rule", "vm", "label")}
-
-
-def test_replicas_that_drop_old_days_at_once_take_them_out_of_the_sums_once(engine) -> None:
-    records = [refusal(time=NOON + days * DAY) for days in range(20)]
-    Store(engine).write("r1", frames(*records))
-    now = NOON / MICROSECONDS + 20 * 86_400
-
-    def drop() -> None:
-        while keeping.apply(engine, Retention(seconds=9.9 * 86_400), now):
-            pass
-
-    threads = [threading.Thread(target=drop) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    sums = [s["decisions"] for s in rows(engine, schema.count) if s["day"] == schema.ALL_DAYS]
-    days = [s for s in rows(engine, schema.count) if s["day"] != schema.ALL_DAYS]
-    assert len(days) == 3 * 10
-    assert sums == [10, 10, 10]
-
-
-def test_sqlite_gives_room_back_to_the_file_system(tmp_path) -> None:
-    engine = engine_of(sqlite_url(tmp_path))
-    migrate(engine)
-    reason = "x" * 3_000
-    records = [refusal(user=f"user {n}", override_reason=reason) for n in range(500)]
-    Store(engine).write("r1", frames(*records))
-
-    def pages() -> int:
-        with engine.connect() as connection:
-            return int(connection.exec_driver_sql("PRAGMA page_count").scalar_one())
-
-    full = pages()
-    later = NOON / MICROSECONDS + 86_400
-    while keeping.apply(engine, Retention(seconds=60), later):
-        pass
-    assert full > 500
-    assert pages() < full / 4
-    engine.dispose()
-
-
-def test_the_oldest_records_go_when_there_are_too_many(engine, monkeypatch) -> None:
-    monkeypatch.setattr(keeping, "BATCH", 4)
-    records = [refusal(user=f"user {n}", time=NOON + n) for n in range(10)]
-    Store(engine).write("r1", frames(*records))
-    now = NOON / MICROSECONDS
-    deleted = [keeping.apply(engine, Retention(rows=3), now) for _ in range(3)]
-    assert deleted == [4, 3, 0]
-    assert {row["username"] for row in rows(engine)} == {"user 7", "user 8", "user 9"}
 
 
 def test_the_schema_is_the_one_that_the_steps_make(engine) -> None:

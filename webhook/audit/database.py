@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 VERSION_TABLE = "audit_version"
-VERSION = "0002"
+VERSION = "0003"
 """The newest step in ``migrations/versions``: the schema that this program reads and writes."""
 SQLITE_FILE = "audit.sqlite"
 LONGEST_ERROR = 300
@@ -127,6 +127,8 @@ def migrate(engine: Engine, revision: str = VERSION) -> None:
         Path(str(engine.url.database)).touch(mode=0o600)
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
+            # Where there are many records, a step takes longer than any other statement may.
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
         config.attributes["connection"] = connection
         try:

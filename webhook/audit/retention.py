@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from webhook.audit import schema
+from webhook.audit.importance import IMPORTANCE, Importance
+from webhook.audit.record import decode
 from webhook.audit.store import DAY, MICROSECONDS
 
 if TYPE_CHECKING:
@@ -18,6 +20,12 @@ BATCH = 2_000
 """Rows deleted in one transaction: others wait for no longer than that takes."""
 FREE_PAGES = 4_000
 """Pages of 4 KiB that SQLite gives back at a time, at the end of each round."""
+IDS_PER_ROW = 2
+"""Decision ids that stay for each record that may, on average."""
+BUSIEST = 100
+"""Records that lose ids in one transaction."""
+# Any number, but the same in every version, and another than that of the migration.
+_LOCK = 5_823_412_908
 _SUMS = (schema.count.c.decisions, schema.count.c.records)
 
 
@@ -27,7 +35,8 @@ class Retention:
 
     Attributes:
         seconds: After its last time a record stays for so long; sums by day likewise.
-        rows: At most so many records stay, the newest.
+        rows: At most so many records stay, of those that matter alike the newest, and at most
+            ``IDS_PER_ROW`` times as many decision ids.
     """
 
     seconds: float = 365 * 86_400.0
@@ -37,28 +46,51 @@ class Retention:
 def apply(engine: Engine, retention: Retention, now: float) -> int:
     """Delete one batch of what need not stay; call it again until it returns 0.
 
+    Of several replicas one does it at a time; the others have nothing to do meanwhile.
+
     Args:
         engine: The database.
         retention: What stays.
-        now: Seconds since 1970.
+        now: Seconds since 1970. It counts no further than a day after the newest record, and with
+            PostgreSQL no further than the server's own clock: a wrong one must not delete what is
+            young.
 
     Returns:
-        How many records were deleted.
+        How many records were deleted, or, where no record was, decision ids.
 
     Raises:
         SQLAlchemyError: Nothing was deleted.
     """
-    oldest = int((now - retention.seconds) * MICROSECONDS)
     with engine.begin() as connection:
+        if not _is_alone(connection):
+            return 0
+        oldest = _now(connection, now) - int(retention.seconds * MICROSECONDS)
         ids = _old(connection, oldest) or _too_many(connection, retention.rows)
-        if ids:
-            for column in (schema.decision.c.record_id, schema.record.c.id):
+        for column in (schema.decision.c.record_id, schema.record.c.id):
+            if ids:
                 connection.execute(sa.delete(column.table).where(column.in_(ids)))
-        else:
+        deleted = len(ids) or _drop_ids(connection, retention.rows * IDS_PER_ROW)
+        if not deleted:
             _drop_days(connection, oldest // DAY)
-    if not ids and engine.dialect.name == "sqlite":
+    if not deleted and engine.dialect.name == "sqlite":
         _tidy(engine)
-    return len(ids)
+    return deleted
+
+
+def _is_alone(connection: Connection) -> bool:
+    """Tell whether no other replica deletes now; none begins until the transaction ends."""
+    if connection.dialect.name != "postgresql":
+        return True
+    return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK))))
+
+
+def _now(connection: Connection, now: float) -> int:
+    """Return the time that ages are counted from, in microseconds."""
+    if connection.dialect.name == "postgresql":
+        now = min(now, float(connection.scalar(sa.text("SELECT extract(epoch FROM now())"))))
+    time = int(now * MICROSECONDS)
+    newest = connection.scalar(sa.select(sa.func.max(schema.record.c.last_time)))
+    return time if newest is None else min(time, newest + DAY)
 
 
 def _tidy(engine: Engine) -> None:
@@ -123,13 +155,79 @@ def _drop_days(connection: Connection, first_kept: int) -> None:
 def _old(connection: Connection, oldest: int) -> list[int]:
     table = schema.record
     query = sa.select(table.c.id).where(table.c.last_time < oldest).order_by(table.c.last_time)
-    return list(connection.scalars(query.limit(BATCH)))
+    return _held(connection, query.limit(BATCH))
 
 
 def _too_many(connection: Connection, rows: int) -> list[int]:
+    """Return the oldest of those records that matter least, where there are too many."""
     table = schema.record
     over = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one() - rows
     if over <= 0:
         return []
-    query = sa.select(table.c.id).order_by(table.c.last_time, table.c.id)
-    return list(connection.scalars(query.limit(min(over, BATCH))))
+    for importance in Importance:
+        oldest = sorted(
+            (row.last_time, row.id)
+            for outcome, matters in IMPORTANCE.items()
+            if matters is importance
+            for row in connection.execute(
+                sa.select(table.c.last_time, table.c.id)
+                .where(table.c.outcome == outcome.value)
+                .order_by(table.c.last_time, table.c.id)
+                .limit(min(over, BATCH))
+            )
+        )[: min(over, BATCH)]
+        if oldest:
+            last_time, _ = oldest[-1]
+            ids = [row_id for _, row_id in oldest]
+            query = sa.select(table.c.id).where(table.c.id.in_(ids), table.c.last_time <= last_time)
+            return _held(connection, query)
+    return []
+
+
+def _held(connection: Connection, query: sa.Select[tuple[int]]) -> list[int]:
+    """Hold the rows of a query until they are deleted; what is being repeated is left out.
+
+    PostgreSQL looks again at the conditions once it holds a row. SQLite has one writer at a time.
+    """
+    return list(connection.scalars(query.with_for_update(skip_locked=True)))
+
+
+def _drop_ids(connection: Connection, most: int) -> int:
+    """Delete ids of the records that have most of them, where there are too many; return how many.
+
+    A record loses half of its ids at a time, the oldest, but never the one that it tells of; those
+    with fewer lose none until it has no more than they.
+    """
+    given = schema.decision
+    over = connection.execute(sa.select(sa.func.count()).select_from(given)).scalar_one() - most
+    if over <= 0:
+        return 0
+    number = sa.func.count().label("number")
+    busiest = connection.execute(
+        sa.select(given.c.record_id, number)
+        .group_by(given.c.record_id)
+        .having(number > IDS_PER_ROW)
+        .order_by(number.desc(), given.c.record_id)
+        .limit(BUSIEST)
+    ).all()
+    deleted = 0
+    for row in busiest:
+        if row.number * 2 < busiest[0].number:
+            break
+        of_row = given.c.record_id == row.record_id
+        document = connection.scalar(
+            sa.select(schema.record.c.document).where(schema.record.c.id == row.record_id)
+        )
+        own = decode(document).decision if document is not None else ""
+        ids = connection.scalars(
+            sa.select(given.c.decision)
+            .where(of_row, given.c.decision != own)
+            .order_by(given.c.decision)
+            .limit(min(row.number // 2, over - deleted, BATCH - deleted))
+        ).all()
+        if ids:
+            connection.execute(sa.delete(given).where(of_row, given.c.decision.in_(ids)))
+        deleted += len(ids)
+        if deleted == min(over, BATCH):
+            break
+    return deleted
