@@ -15,7 +15,7 @@ from tests.cli.guard import SECONDS, Guard
 from tests.server.running import outward_address
 from webhook.cli.commands.schema import output_schema
 
-TURNED = "=1+1\u202e"
+TURNED = "=1+1\u202e\x9b\x7f"
 
 
 class Told(Guard):
@@ -64,6 +64,14 @@ def test_a_list_is_the_one_that_the_command_prints(guard) -> None:
     assert rest["next"] is None
 
 
+def test_json_is_harmless_on_a_terminal(guard) -> None:
+    for path in ("/audit/records", "/audit/stats", f"/audit/decisions/{guard.told[TURNED]}"):
+        status, body = ask(guard, path)
+        assert status == 200
+        assert body.isascii()
+        assert body.isprintable()
+
+
 def test_filters_are_those_of_the_command(guard) -> None:
     def users(query: str) -> list[str]:
         items = json.loads(ask(guard, f"/audit/records?{query}")[1])["items"]
@@ -98,6 +106,7 @@ def test_a_decision_and_the_sums_are_those_that_the_command_prints(guard) -> Non
         ("records?after=x", "after: this is no place"),
         ("records?since=today", "since: a time in RFC 3339"),
         (f"records?text={'x' * 1001}", "text: at most 1000 characters"),
+        ("stats?since=0001-01-01T00:00:00%2B14:00", "since: a time in RFC 3339"),
         ("records?outcome=gone", "outcome: there is none of that name"),
         ("records?rule=gone", "rule: there is none of that name"),
         ("records?vn=a%0d%0ab", "unknown parameter 'vn'; known: after, limit"),
@@ -149,6 +158,9 @@ def test_a_database_that_is_away_is_told_and_probes_are_answered(tmp_path) -> No
     try:
         status, body = ask(guard, "/audit/records")
         assert (status, "cannot be read" in body) == (503, True)
+        shown = json.loads(ask(guard, f"/audit/decisions/{guard.refused('anna')}")[1])
+        assert (shown["waiting"], shown["items"][0]["user"]) == (True, "anna")
+        assert ask(guard, f"/audit/decisions/{an_id()}")[0] == 503
         assert ask(guard, "/livez") == (200, "ok\n")
     finally:
         guard.stop()

@@ -5,9 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jsonschema
 import pytest
@@ -15,15 +20,15 @@ import yaml
 
 from tests.audit.recorded import NOON, an_id, change, refusal
 from tests.cli.conftest import CLUSTER, Ran, Run
-from webhook.audit.database import engine_of, migrate, sqlite_url
+from webhook.audit.database import SQLITE_FILE, engine_of, migrate, sqlite_url
 from webhook.audit.importance import Importance
 from webhook.audit.segments import Frame
 from webhook.audit.spool import Spool
-from webhook.audit.store import Store
+from webhook.audit.store import DAY, Store
 from webhook.cli.commands.schema import output_schema
 from webhook.review.decision import Outcome
 
-HOSTILE = "=cmd|' /C calc'!A0\x1b[2J\x07\u202egnp.exe\u2066\x00\r\n@SUM(1)"
+HOSTILE = "=cmd|' /C calc'!A0\x1b[2J\x07\x7f\x9b\u202egnp.exe\u2066\x00\r\n@SUM(1)"
 REFUSED = an_id()
 
 
@@ -157,6 +162,94 @@ def test_a_decision_is_found_while_it_still_waits_for_the_database(run: Run, kep
     spool.close()
 
 
+@pytest.mark.parametrize("database", ["postgresql://guard@/audit?host=/nowhere", None])
+def test_a_decision_that_waits_is_found_while_the_database_is_away(
+    run: Run, tmp_path: Path, database: str | None
+) -> None:
+    spool = Spool(tmp_path)
+    spool.start()
+    record = refusal(user="waiting")
+    future = spool.keep(record.encode(), Importance.REFUSAL)
+    assert future is not None
+    assert future.result(20)
+    words: list[str | Path] = ["--audit-dir", tmp_path, "-o", "json"]
+    words += ["--audit-database", database] if database else []
+    shown = run("audit", "show", record.decision, *words).json
+    assert [item["user"] for item in shown["items"]] == ["waiting"]
+    assert shown["waiting"]
+    ran = run("audit", "show", an_id(), *words)
+    assert ran.status == 2
+    assert ("cannot be read" if database else "there is no audit yet") in ran.err
+    spool.stop()
+    spool.close()
+
+
+@contextmanager
+def _as_nobody() -> Iterator[None]:
+    """Be a user who must not write into folders of others; root may everywhere."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_an_audit_in_a_folder_that_cannot_be_written_is_read(run: Run, kept: Path) -> None:
+    # pytest's own folders are for their owner alone.
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copy(kept / SQLITE_FILE, folder)
+        (folder / SQLITE_FILE).chmod(0o444)
+        folder.chmod(0o555)
+        with _as_nobody():
+            ran = run("audit", "list", "--audit-dir", folder, "-o", "json")
+        folder.chmod(0o755)
+        assert len(ran.json["items"]) == 3
+        assert [path.name for path in folder.iterdir()] == [SQLITE_FILE]
+
+
+@pytest.mark.parametrize("limit", [1_000, 1_001, 5_000])
+def test_a_list_is_as_long_as_is_asked_for(run: Run, kept: Path, limit: int) -> None:
+    engine = engine_of(sqlite_url(kept))
+    records = [refusal(user=f"user {n}") for n in range(1_200)]
+    frames = [Frame(n, record.encode()) for n, record in enumerate(records, 1)]
+    Store(engine).write("guard-1", frames)
+    engine.dispose()
+    words = ("audit", "list", "--audit-dir", kept, "-o", "jsonl")
+    assert len(run(*words, "--limit", limit).out.splitlines()) == min(limit, 1_203)
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_no_calendar_holds_is_told(run: Run, kept: Path, capsys, time: str) -> None:
+    for words in (("list", "--since", time), ("stats", "--until", time)):
+        with pytest.raises(SystemExit, match="2"):
+            run("audit", *words, "--audit-dir", kept)
+        assert "is no time in RFC 3339" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("a;=1+1", "a;'=1+1"),
+        ('a; "=1+1', "a;' \"=1+1"),
+        ("\uff1d1+1", "'\uff1d1+1"),
+        ("a;\uff20SUM(1)", "a;'\uff20SUM(1)"),
+        ("- 1;-1;a-1", "'- 1;'-1;a-1"),
+        ("a=1+1; b-c", "a=1+1; b-c"),
+    ],
+)
+def test_formulas_are_none_whatever_separates_cells(
+    run: Run, kept: Path, text: str, cell: str
+) -> None:
+    engine = engine_of(sqlite_url(kept))
+    Store(engine).write("guard-1", [Frame(1, refusal(user=text, time=NOON + DAY).encode())])
+    engine.dispose()
+    printed = run("audit", "list", "--limit", "1", "-o", "csv", "--audit-dir", kept).out
+    assert next(csv.DictReader(io.StringIO(printed)))["user"] == cell
+
+
 def test_exports_are_exact(run: Run, kept: Path) -> None:
     lines = run("audit", "export", "--audit-dir", kept).out.splitlines()
     items = [json.loads(line) for line in lines]
@@ -225,6 +318,8 @@ def test_sums_name_the_label_that_blocks_most(run: Run, kept: Path) -> None:
         (("list",), "Name its folder with --audit-dir"),
         (("list", "--audit-dir", "/nowhere"), "there is no audit yet"),
         (("list", "--audit-database", "postgresql://u:hunter2@h/d"), "MIGRATION_GUARD_AUDIT"),
+        (("list", "--audit-database", "postgresql://u@h/d?password=hunter2"), "everybody can see"),
+        (("list", "--audit-database", "postgresql://u@h/d?sslpassword=hunter2"), "everybody can"),
         (("list", "--audit-database", "mysql://h/d"), 'names "mysql"'),
         (("list", "--audit-dir", ".", "--after", "x"), "no audit yet"),
     ],

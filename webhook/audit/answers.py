@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
+from webhook.audit.errors import AuditError
 from webhook.audit.spool import waiting_records
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from webhook.audit.queries import Reader
@@ -22,22 +25,37 @@ def list_json(page: Page) -> dict[str, Any]:
     }
 
 
-def decision_json(reader: Reader, folder: Path | None, decision: str) -> dict[str, Any]:
+def escaped_json(value: Mapping[str, Any]) -> str:
+    """Return JSON of ASCII that can be printed, so that it is harmless on a terminal too."""
+    return json.dumps(value).replace("\x7f", "\\u007f")
+
+
+def decision_json(
+    opened: Callable[[], Reader], folder: Path | None, decision: str
+) -> dict[str, Any]:
     """Return all that is known of a decision as ``schema audit-show`` describes it.
 
     Args:
-        reader: The database.
+        opened: Opens the database.
         folder: A spool, where it may still wait for the database; None for none.
         decision: The decision id.
 
     Raises:
-        AuditError: The database or the spool cannot be read.
+        AuditError: The spool cannot be read, or the database cannot and the spool does not hold it.
     """
-    items = [found.to_json() for found in reader.by_decision(decision)]
+    failure: AuditError | None = None
+    items: list[dict[str, Any]] = []
+    try:
+        items = [found.to_json() for found in opened().by_decision(decision)]
+    except AuditError as error:
+        # While the database is away, records wait in the spool.
+        failure = error
     waiting = False
     if not items and folder is not None:
         items = [_waiting(*found) for found in waiting_records(folder, decision)]
         waiting = bool(items)
+    if failure is not None and not items:
+        raise failure
     return {"decision": decision, "waiting": waiting, "items": items}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +77,11 @@ def engine_of(url: URL, *, read_only: bool = False) -> Engine:
 
 def _sqlite(url: URL, *, read_only: bool) -> Engine:
     if read_only:
-        path = Path(url.database or "").resolve().as_uri()
-        url = URL.create("sqlite", database=path, query={"mode": "ro", "uri": "true"})
+        path = Path(url.database or "").resolve()
+        query = {"mode": "ro", "uri": "true"}
+        if _is_at_rest(path):
+            query["immutable"] = "1"
+        url = URL.create("sqlite", database=path.as_uri(), query=query)
     engine = sa.create_engine(url, connect_args={"timeout": 10}, pool_size=2)
 
     @event.listens_for(engine, "connect")
@@ -104,6 +108,12 @@ def _sqlite(url: URL, *, read_only: bool) -> Engine:
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _is_at_rest(path: Path) -> bool:
+    """Tell whether nobody can be writing: else SQLite makes files beside it, even to read."""
+    writable = os.access(path.parent, os.W_OK, effective_ids=True)
+    return not writable and not path.with_name(f"{path.name}-wal").exists()
 
 
 def migrate(engine: Engine, revision: str = VERSION) -> None:

@@ -156,8 +156,8 @@ class Reader:
     def first(self, wanted: Filter, limit: int, after: Cursor | None = None) -> Page:
         """Return as many records as are wanted, if there are.
 
-        A text is looked for in page after page, for ``LIST_SECONDS``; then there may be few or
-        none although the list goes on.
+        Page after page is read, for ``LIST_SECONDS``; then there may be few or none although the
+        list goes on.
 
         Raises:
             AuditError: As :meth:`page`.

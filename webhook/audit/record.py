@@ -199,6 +199,21 @@ def decode(encoded: bytes | str) -> Record:
         raise ValueError(f"no record of a decision: {error}") from error
 
 
+def read_moment(text: str) -> datetime:
+    """Read a time in RFC 3339; return it in UTC.
+
+    Raises:
+        ValueError: It is none, has no time zone, or lies outside of the years 1 to 9999 in UTC.
+    """
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError("a time zone is missing")
+    try:
+        return found.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("only the years 1 to 9999 exist") from error
+
+
 def microseconds(moment: datetime) -> int:
     """Return a moment, with its time zone, as microseconds since 1970 in UTC."""
     return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from webhook.audit.keeper import AuditSettings
 
 DATABASE_VARIABLE = "MIGRATION_GUARD_AUDIT_DATABASE"
+# What libpq takes behind the question mark, too.
+_SECRETS = {"password", "sslpassword"}
 MIB = 1024 * 1024
 DAY_SECONDS = 86_400.0
 
@@ -106,7 +108,7 @@ def audit_database(args: argparse.Namespace) -> URL | None:
     from webhook.audit.database import database_url
 
     url = database_url(named[0])
-    if args.audit_database and url.password is not None:
+    if args.audit_database and (url.password is not None or _SECRETS & url.query.keys()):
         raise CommandError(
             "--audit-database: everybody can see a password on the command line; put the URL "
             f"into {DATABASE_VARIABLE}, or into a file and name it with --audit-database-file"

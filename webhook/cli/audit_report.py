@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from webhook.cli.printing import Styled
@@ -44,7 +45,12 @@ COLUMNS = (
 )
 """The columns of CSV."""
 LONGEST_WHY = 100
-_FORMULA = ("=", "+", "-", "@")
+# What a spreadsheet takes for a formula: full-width signs too, and what follows a semicolon, which
+# ends a cell, quoted or not, where the comma is for decimals.
+_FORMULA = re.compile(
+    "(^|;)(?=[\\s'\"]*[=+\\-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
+    "\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}])"
+)
 _STYLES = {"refused": "red", "overridden": "yellow", "exempt": "yellow", "blind": "yellow"}
 _STYLES["warned"] = "yellow"
 
@@ -116,9 +122,8 @@ def _csv_line(cells: Sequence[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return a cell without control characters; an apostrophe keeps a formula from being one."""
-    shown = visible(text)
-    return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
+    """Return a cell without control characters; apostrophes keep formulas from being ones."""
+    return _FORMULA.sub(r"\1'", visible(text))
 
 
 def print_decision(screen: Screen, items: Sequence[Mapping[str, Any]], *, waiting: bool) -> None:

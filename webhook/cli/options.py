@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from webhook.audit.record import read_moment
 from webhook.cli.printing import Form
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from enum import StrEnum
 
 # A string, because argparse's own class cannot be subscripted when the program runs.
@@ -156,11 +157,8 @@ def moment(text: str) -> datetime:
         ArgumentTypeError: It is none, or has no time zone.
     """
     try:
-        found = datetime.fromisoformat(text)
+        return read_moment(text)
     except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no time in RFC 3339, such as 2026-03-01T12:00:00Z"
-        )
-    return found.astimezone(UTC)
+        ) from None

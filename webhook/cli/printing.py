@@ -117,7 +117,7 @@ def print_json(value: Mapping[str, Any]) -> None:
             text = orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2).decode()
     if not text or not _is_harmless(text):
         # JSON's own escapes stand for what the encoding lacks, and for what steers a terminal.
-        text = json.dumps(value, indent=2, default=_plain)
+        text = json.dumps(value, indent=2, default=_plain).replace("\x7f", "\\u007f")
     sys.stdout.write(text + "\n")
 
 

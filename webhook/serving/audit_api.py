@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import threading
-from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from flask import Blueprint, Response, request
 
-from webhook.audit.answers import decision_json, list_json, stats_json
+from webhook.audit.answers import decision_json, escaped_json, list_json, stats_json
 from webhook.audit.errors import AuditError
 from webhook.audit.queries import LONGEST_SOUGHT, MOST_ON_A_PAGE, Reader
-from webhook.audit.record import microseconds
+from webhook.audit.record import microseconds, read_moment
 from webhook.audit.results import Cursor, Filter
 from webhook.policy.rules import Rule
 from webhook.review.decision import Outcome
@@ -60,27 +58,27 @@ class AuditApi:
 
         @pages.get("/records")
         def records() -> Response:
-            return self._answered(_LIST, lambda reader: _records(reader))
+            return self._answered(_LIST, lambda opened: _records(opened()))
 
         @pages.get("/decisions/<decision>")
         def decisions(decision: str) -> Response:
             return self._answered(
-                frozenset(), lambda reader: decision_json(reader, self._folder, decision)
+                frozenset(), lambda opened: decision_json(opened, self._folder, decision)
             )
 
         @pages.get("/stats")
         def stats() -> Response:
             return self._answered(
                 _STATS,
-                lambda reader: stats_json(
-                    reader.stats(_time("since"), _time("until"), _number("top", TOP))
+                lambda opened: stats_json(
+                    opened().stats(_time("since"), _time("until"), _number("top", TOP))
                 ),
             )
 
         return pages
 
     def _answered(
-        self, known: frozenset[str], ask: Callable[[Reader], Mapping[str, Any]]
+        self, known: frozenset[str], ask: Callable[[Callable[[], Reader]], Mapping[str, Any]]
     ) -> Response:
         try:
             if not self._turns.acquire(blocking=False):
@@ -90,7 +88,7 @@ class AuditApi:
             try:
                 self._require_access()
                 _require_known(known)
-                value = ask(self._opened())
+                value = ask(self._opened)
             finally:
                 self._turns.release()
         except Refused as refusal:
@@ -101,7 +99,7 @@ class AuditApi:
         except AuditError as error:
             self.close()
             return _text(str(error), HTTPStatus.SERVICE_UNAVAILABLE)
-        answer = Response(orjson.dumps(value), content_type="application/json")
+        answer = Response(escaped_json(value), content_type="application/json")
         answer.headers["Cache-Control"] = "no-store"
         answer.headers["X-Content-Type-Options"] = "nosniff"
         return answer
@@ -152,14 +150,11 @@ def _time(name: str) -> int | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        return microseconds(read_moment(text))
     except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
         raise Refused(
             HTTPStatus.BAD_REQUEST, f"{name}: a time in RFC 3339 is wanted: 2026-03-01T12:00:00Z"
-        )
-    return microseconds(moment)
+        ) from None
 
 
 def _number(name: str, default: int) -> int:

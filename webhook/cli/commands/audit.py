@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import threading
+from contextlib import ExitStack
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from webhook.audit.answers import decision_json, list_json, stats_json
+from webhook.audit.answers import decision_json, escaped_json, list_json, stats_json
 from webhook.audit.record import microseconds, rfc3339
 from webhook.cli.audit_options import add_audit_place, audit_database
 from webhook.cli.audit_report import (
@@ -183,16 +183,13 @@ def list_records(args: argparse.Namespace) -> int:
     form: ListForm = args.output
     if args.follow and form in (ListForm.JSON, ListForm.YAML):
         raise CommandError(f"-f prints line by line: with it -o {form} has no end; use -o jsonl")
-    from webhook.audit.queries import MOST_ON_A_PAGE
-
-    limit = min(args.limit, MOST_ON_A_PAGE)
     reader = _reader(args)
     try:
         # Before the first page, so that nothing that comes meanwhile is missed.
         seen = reader.newest()
-        page = reader.first(wanted, limit, _after(args.after))
+        page = reader.first(wanted, args.limit, _after(args.after))
         _print_page(form, page, follows=args.follow)
-        if page.behind is not None and len(page.found) < limit:
+        if page.behind is not None and len(page.found) < args.limit:
             say(
                 f"nothing before {rfc3339(page.behind.last_time)} was looked through, to end in "
                 f"time; go on with --after {page.behind}, or ask for less with --since and others"
@@ -240,7 +237,7 @@ def _follow(reader: Reader, wanted: Filter, seen: Cursor, form: ListForm) -> Non
 def _print_line(form: ListForm, found: Found) -> None:
     if form is ListForm.JSONL:
         # Escaped, so that a line is harmless on a terminal too.
-        sys.stdout.write(json.dumps(found.to_json()) + "\n")
+        sys.stdout.write(escaped_json(found.to_json()) + "\n")
     else:
         Screen().line(line(found))
 
@@ -252,11 +249,14 @@ def _write(lines: Iterable[str]) -> None:
 
 def show(args: argparse.Namespace) -> int:
     """Tell all about one decision."""
-    reader = _reader(args)
-    try:
-        value = decision_json(reader, args.audit_dir, args.decision)
-    finally:
-        reader.close()
+    with ExitStack() as stack:
+
+        def opened() -> Reader:
+            reader = _reader(args)
+            stack.callback(reader.close)
+            return reader
+
+        value = decision_json(opened, args.audit_dir, args.decision)
     items = value["items"]
     if not items:
         say(f"no decision {args.decision} is in the audit; it may be older than what is kept")
