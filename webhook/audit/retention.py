@@ -98,7 +98,9 @@ def _tidy(engine: Engine) -> None:
     connection = engine.raw_connection()
     try:
         # As a script: of a single statement Python takes the first step only, which is one page.
-        script = f"PRAGMA incremental_vacuum({FREE_PAGES}); PRAGMA optimize"
+        # The lock comes first: SQLite refuses to upgrade who has read while another wrote.
+        vacuum = f"PRAGMA incremental_vacuum({FREE_PAGES})"
+        script = f"BEGIN IMMEDIATE; {vacuum}; PRAGMA optimize; COMMIT"
         driver: Any = connection.driver_connection
         driver.executescript(script)
     finally:
