@@ -50,6 +50,21 @@ def overlay(name: str) -> list[Object]:
     return objects_of(MANIFESTS / "overlays" / name)
 
 
+def combined(folder: Path, *parts: str, **more: Any) -> Path:
+    """Write a kustomization as docs/installation.md shows it; return its folder."""
+    # kustomize knows no absolute paths.
+    manifests = "../" * (len(folder.parts) - 1) + str(MANIFESTS).removeprefix("/")
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [f"{manifests}/base"],
+        "components": [f"{manifests}/components/{part}" for part in parts],
+        **more,
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+    return folder
+
+
 def of_kind(objects: list[Object], kind: str) -> list[Object]:
     """Return the objects of a kind."""
     return [obj for obj in objects if obj["kind"] == kind]

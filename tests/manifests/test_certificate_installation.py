@@ -15,7 +15,7 @@ import yaml
 from cryptography import x509
 
 from tests.manifests.conftest import CONFIGURATIONS, Kubectl, installation
-from tests.manifests.rendering import MANIFESTS, Object
+from tests.manifests.rendering import MANIFESTS, Object, combined
 from tests.manifests.waiting import tries
 from tests.testbed.bed.api import JSON_PATCH, Api, path
 from tests.testbed.bed.control_plane import ControlPlane
@@ -42,16 +42,9 @@ def kubeconfig(plane: ControlPlane, kubectl: Kubectl) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def nothing_issued(api: Api, kubeconfig: Path, kubectl: Kubectl) -> None:
-    api.delete(WHERE)
-    kubectl("apply", "-k", MANIFESTS / "overlays" / "strict", "--force-conflicts", "--server-side")
-    for where in CONFIGURATIONS:
-        entries = api.get(where)["webhooks"]
-        empty = [
-            {"op": "remove", "path": f"/webhooks/{number}/clientConfig/caBundle"}
-            for number, entry in enumerate(entries)
-            if "caBundle" in entry["clientConfig"]
-        ]
-        api.patch(where, empty, JSON_PATCH)
+    for where in (WHERE, *CONFIGURATIONS):
+        api.delete(where)
+    kubectl("apply", "-k", MANIFESTS / "overlays" / "strict")
 
 
 @pytest.fixture
@@ -84,13 +77,18 @@ def refused(kubeconfig: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
     return run
 
 
-def bundles(api: Api) -> set[str]:
-    """Return every caBundle that stands in a webhook ("" for none)."""
+def bundle_of_each(api: Api) -> dict[str, str]:
+    """Return the caBundle of every webhook ("" for none)."""
     return {
-        entry["clientConfig"].get("caBundle", "")
+        entry["name"]: entry["clientConfig"].get("caBundle", "")
         for where in CONFIGURATIONS
         for entry in api.get(where)["webhooks"]
     }
+
+
+def bundles(api: Api) -> set[str]:
+    """Return every caBundle that stands in a webhook ("" for none)."""
+    return set(bundle_of_each(api).values())
 
 
 def held(api: Api) -> dict[str, bytes]:
@@ -227,6 +225,22 @@ def test_applying_the_manifests_again_keeps_the_ca(
     value = issue_into()
     kubectl("apply", "-k", MANIFESTS / "overlays" / "strict")
     assert bundles(api) == {value["caBundle"]}
+
+
+def test_webhooks_that_come_later_have_no_ca_until_it_is_installed_again(
+    issue_into: Issue, api: Api, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    first, before = issue_into(), held(api)
+    installed = bundle_of_each(api)
+    kubectl("apply", "-k", combined(tmp_path, "strict", "drain", "first-boot"))
+    later = bundle_of_each(api)
+    added = {"eviction.mutate.migration-guard.io", "first-pod-create.mutate.migration-guard.io"}
+    # kubectl merges webhooks by name: what it does not know of the others stays.
+    assert later == installed | dict.fromkeys(added, "")
+    again = issue_into()["cluster"]
+    assert (again["outcome"], again["webhooks"]) == ("kept", len(added))
+    assert bundles(api) == {first["caBundle"]}
+    assert held(api) == before
 
 
 def test_a_ca_that_was_lost_is_written_again_without_a_new_certificate(

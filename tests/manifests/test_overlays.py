@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from tests.manifests.rendering import (
     MANIFESTS,
     OVERLAYS,
+    combined,
     container,
     objects_of,
     of_kind,
@@ -166,21 +165,6 @@ def test_a_cluster_without_volumes_keeps_decisions_in_the_pod(tmp_path: Path) ->
     # Nothing keeps the new pod from standing beside the old one.
     rolling = {"maxSurge": 1, "maxUnavailable": 0}
     assert deployment["strategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
-
-
-def combined(folder: Path, *parts: str, **more: Any) -> Path:
-    """Write a kustomization as docs/installation.md shows it; return its folder."""
-    # kustomize knows no absolute paths.
-    manifests = "../" * (len(folder.parts) - 1) + str(MANIFESTS).removeprefix("/")
-    kustomization = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": [f"{manifests}/base"],
-        "components": [f"{manifests}/components/{part}" for part in parts],
-        **more,
-    }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
-    return folder
 
 
 @pytest.mark.parametrize(
