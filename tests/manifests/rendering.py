@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -50,14 +51,21 @@ def overlay(name: str) -> list[Object]:
     return objects_of(MANIFESTS / "overlays" / name)
 
 
-def combined(folder: Path, *parts: str, **more: Any) -> Path:
-    """Write a kustomization as docs/installation.md shows it; return its folder."""
+def combined(folder: Path, *parts: str, beside: Sequence[str] = (), **more: Any) -> Path:
+    """Write a kustomization as docs/installation.md shows it; return its folder.
+
+    Args:
+        folder: Takes it.
+        parts: The components.
+        beside: Files in the folder that are resources too.
+        more: Further fields of the kustomization.
+    """
     # kustomize knows no absolute paths.
     manifests = "../" * (len(folder.parts) - 1) + str(MANIFESTS).removeprefix("/")
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "resources": [f"{manifests}/base"],
+        "resources": [f"{manifests}/base", *beside],
         "components": [f"{manifests}/components/{part}" for part in parts],
         **more,
     }
