@@ -99,6 +99,7 @@ def test_two_replicas_stand_on_two_nodes_and_one_stays_during_a_drain() -> None:
         assert by_zone["whenUnsatisfiable"] == "ScheduleAnyway"
         budget = the(objects, "PodDisruptionBudget")["spec"]
         assert budget["minAvailable"] == 1
+        assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
         for selector in (by_host["labelSelector"], by_zone["labelSelector"], budget["selector"]):
             assert selector["matchLabels"].items() <= labels.items()
 
