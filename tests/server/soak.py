@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import itertools
 import json
 import shutil
 import ssl
@@ -41,6 +42,13 @@ CONFIGURATIONS = (
     "maxMode: [\n",
     "messages: {nodeNames: false}\n",
 )
+INVENTORIES = (
+    "apiVersion: v1\nkind: Node\nmetadata: {name: of-the-moment}\nspec: {unschedulable: true}\n",
+    "apiVersion: v1\nkind: Node\nmetadata: [\n",
+    "",
+)
+TORN = 3.0
+"""Seconds."""
 
 
 class Guard:
@@ -79,18 +87,34 @@ class Guard:
         self._rotations += 1
         return issued(self.folder / f"certificate-{self._rotations}", "localhost", "127.0.0.1")
 
-    def use(self, certificate: Certificate) -> None:
-        """Put a certificate where the server looks for it; clients trust it from now on."""
+    def use(self, certificate: Certificate, torn: float = 0.0) -> None:
+        """Put a certificate where the server looks for it; clients trust it from now on.
+
+        Args:
+            certificate: The certificate, with its key.
+            torn: For how many seconds the new key lies beside the old certificate.
+        """
         self.tls.load_verify_locations(certificate.authority)
         self.served.mkdir(exist_ok=True)
         for file in (certificate.key, certificate.certificate):
             fresh = self.served / f"{file.name}.new"
             shutil.copy(file, fresh)
             fresh.replace(self.served / file.name)
+            time.sleep(torn)
 
     def rotate(self) -> None:
-        """Replace the certificate."""
-        self.use(self._certificate())
+        """Replace the certificate, so slowly that the server sees a pair that is none."""
+        self.use(self._certificate(), TORN)
+
+    def change_inventory(self, text: str) -> None:
+        """Add a node, or break its file, or with no text take it away; and touch all others."""
+        node = self.inventory / "node-of-the-moment.yaml"
+        if text:
+            node.write_text(text)
+        else:
+            node.unlink(missing_ok=True)
+        for file in self.inventory.rglob("*.yaml"):
+            file.touch()
 
     def memory(self) -> float:
         """Return the memory of all its processes in MiB (Pss)."""
@@ -225,18 +249,14 @@ def main() -> int:
 
 def _soak(guard: Guard, minutes: float) -> int:
     clients = Clients(guard)
-    turns = iter(range(1_000_000))
+    configurations, inventories = itertools.cycle(CONFIGURATIONS), itertools.cycle(INVENTORIES)
 
     def configure() -> None:
-        guard.configuration.write_text(CONFIGURATIONS[next(turns) % len(CONFIGURATIONS)])
-
-    def touch_inventory() -> None:
-        for file in guard.inventory.rglob("*.yaml"):
-            file.touch()
+        guard.configuration.write_text(next(configurations))
 
     troubles = (
         Trouble(CONFIGURE_EVERY, configure, clients.ended),
-        Trouble(INVENTORY_EVERY, touch_inventory, clients.ended),
+        Trouble(INVENTORY_EVERY, lambda: guard.change_inventory(next(inventories)), clients.ended),
         Trouble(CERTIFICATE_EVERY, guard.rotate, clients.ended),
         Trouble(ATTACK_EVERY, lambda: attack(guard), clients.ended),
     )
