@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
+import os
 import shutil
 import ssl
 
 import pytest
 
+from tests.server.attackers import REVIEW
 from tests.server.certificates import client, issued, show
-from tests.server.running import HANDSHAKE_FAILS, ask, measured, outcome, until
+from tests.server.running import HANDSHAKE_FAILS, JSON, Answer, ask, measured, outcome, until
 
 API_SERVER = "kube-apiserver"
 
@@ -140,6 +143,49 @@ def test_a_client_of_a_removed_ca_is_refused_even_with_a_session_ticket(
 
     with pytest.raises(HANDSHAKE_FAILS):
         resuming(guard, context, session)
+
+
+def test_a_kept_connection_is_refused_once_its_ca_is_removed_and_no_other(guard, tmp_path):
+    shown = [client(tmp_path / name, API_SERVER) for name in ("leaving", "staying")]
+    leaving, unfinished, staying = (
+        with_client_ca(guard, certificate) for certificate in (shown[0], *shown)
+    )
+    assert [ask(one, "/validate").status for one in (leaving, unfinished, staying)] == [200] * 3
+    kept = staying.sock
+    unfinished.sock.sendall(REVIEW[:20])
+    guard.client_ca.write_bytes(shown[1].authority.read_bytes())
+
+    until(lambda: ask(leaving, "/validate").status == 403)
+    unfinished.sock.sendall(REVIEW[20:])
+    refused = http.client.HTTPResponse(unfinished.sock)
+    refused.begin()
+    assert (refused.status, refused.headers["Connection"]) == (403, "close")
+    assert b"not among those of --client-ca any more" in refused.read()
+    assert ask(staying, "/validate").status == 200
+    assert staying.sock is kept
+    assert measured(guard, 'migration_guard_clients_refused_total{reason="authority"}') == 2
+    with pytest.raises(HANDSHAKE_FAILS):
+        ask(leaving, "/validate")
+    for one in (leaving, unfinished, staying):
+        one.close()
+
+
+def test_a_review_under_way_is_answered_although_its_clients_ca_is_removed(guard, tmp_path):
+    certificate = client(tmp_path / "leaving", API_SERVER)
+    connection = with_client_ca(guard, certificate)
+    idle = with_client_ca(guard, certificate)
+    assert ask(idle, "/validate").status == 200
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    connection.request("POST", "/validate", b"keep " + str(pipe).encode(), JSON)
+    with pipe.open("wb"):  # returns once the decision waits to be kept
+        guard.client_ca.write_bytes(client(tmp_path / "new", API_SERVER).authority.read_bytes())
+        until(lambda: ask(idle, "/validate").status == 403)
+
+    assert Answer(connection.getresponse()).status == 200
+    assert ask(connection, "/validate").status == 403
+    connection.close()
+    idle.close()
 
 
 def resuming(guard, context, session):

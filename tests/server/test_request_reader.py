@@ -21,7 +21,7 @@ CLOSING = b"Connection: close\r\n"
 
 def read(*pieces):
     """Return what was read, and whether it could all be read."""
-    reader = RequestReader(None, lambda: (0.0, False))
+    reader = RequestReader(lambda: (0.0, False))
     try:
         for piece in pieces:
             reader.read(memoryview(piece))

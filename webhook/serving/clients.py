@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from webhook.serving.failures import one_line
 from webhook.serving.key_pair import moment, read_authorities
 from webhook.serving.last_good import LastGood
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import ssl
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    from cryptography import x509
-
-PeerCertificate = Mapping[str, Any] | None
-"""As ``ssl.SSLObject.getpeercert`` returns it: None or empty where the peer showed none."""
 
 _NAME_TYPES = ("DNS", "URI")
 
@@ -27,6 +25,7 @@ class Reason(StrEnum):
 
     NO_CERTIFICATE = "no-certificate"
     NAME = "name"
+    AUTHORITY = "authority"
 
 
 class Refusal(NamedTuple):
@@ -38,6 +37,12 @@ class Refusal(NamedTuple):
 
 _NO_CERTIFICATE = Refusal(
     Reason.NO_CERTIFICATE, "reviews are answered only to clients that show a certificate"
+)
+
+
+_AUTHORITY = Refusal(
+    Reason.AUTHORITY,
+    "the CA that issued the client's certificate is not among those of --client-ca any more",
 )
 
 
@@ -80,14 +85,33 @@ class AllowedClients:
             parts.append(f"warning: the old one holds, the new is broken: {trouble}")
         return "; ".join(parts)
 
-    def refusal(self, peer: PeerCertificate) -> Refusal | None:
+    def refusal(self, peer: ssl.SSLObject, current: ssl.SSLContext) -> Refusal | None:
         """Return why a client is refused; None for one that is allowed.
 
         Args:
-            peer: Its certificate, which the handshake has verified.
+            peer: Its end of a connection, after a handshake that has verified its certificate.
+            current: With what a handshake would verify it now.
         """
-        if not peer:
+        certificate = peer.getpeercert()
+        if not certificate:
             return _NO_CERTIFICATE
+        if not self._still_verified(peer, current):
+            return _AUTHORITY
+        return self._refusal_of_names(certificate)
+
+    def _still_verified(self, peer: ssl.SSLObject, current: ssl.SSLContext) -> bool:
+        """Whether the CAs of now vouch for a certificate that those of its handshake did.
+
+        If one of them has been taken away, they must have issued the certificate themselves: what
+        intermediate certificates its client has shown, Python does not tell.
+        """
+        before = peer.context
+        if before is current or _authorities_of(before) <= _authorities_of(current):
+            return True
+        shown = peer.getpeercert(binary_form=True) or b""
+        return any(_issued(shown, authority) for authority in self.authorities())
+
+    def _refusal_of_names(self, peer: Mapping[str, Any]) -> Refusal | None:
         if not self._names or not self._names.isdisjoint(_names(peer)):
             return None
         # A stranger's text goes into this line: in quotes, escaped and cut.
@@ -95,6 +119,19 @@ class AllowedClients:
         return Refusal(
             Reason.NAME, f"the client's certificate has no name that is allowed: {shown or 'none'}"
         )
+
+
+def _authorities_of(context: ssl.SSLContext) -> set[bytes]:
+    return set(context.get_ca_certs(binary_form=True))
+
+
+def _issued(certificate: bytes, authority: x509.Certificate) -> bool:
+    try:
+        x509.load_der_x509_certificate(certificate).verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        # TLS may have understood more of a client's certificate.
+        return False
+    return True
 
 
 def _names(peer: Mapping[str, Any]) -> Iterator[str]:

@@ -61,6 +61,9 @@ class Conversation(Protocol):
     def shutdown(self) -> None:
         """Close the connection if it is idle, else after its response."""
 
+    def judge_client(self) -> None:
+        """Look again whether the client gets an answer."""
+
     def give_up(self) -> None:
         """Answer at once what can be answered, and close the connection."""
 

@@ -12,9 +12,9 @@ from webhook.serving.connection import Connection, Ending, Peer, Stage
 
 if TYPE_CHECKING:
     import asyncio
+    import ssl
     from collections.abc import Callable
 
-    from webhook.serving.clients import PeerCertificate
     from webhook.serving.connection import Conversation
 
 STALLED_HANDSHAKE_SECONDS = 0.5
@@ -85,8 +85,8 @@ class Connections:
         limits: How many, for how long.
         clock: The event loop's, in seconds.
         count_closed: Called with the reason whenever one has gone.
-        refusal: Takes the certificate that the peer has shown, if any, and returns the line that
-            is its answer to every request; None for a peer that is answered.
+        refusal: Takes the server's end of TLS on a connection, and returns the line that is the
+            answer to every request of its peer; None for a peer that is answered.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Connections:
         limits: ConnectionLimits,
         clock: Callable[[], float],
         count_closed: Callable[[Ending], None],
-        refusal: Callable[[PeerCertificate], str | None],
+        refusal: Callable[[ssl.SSLObject], str | None],
     ) -> None:
         self.refusal = refusal
         self.limits = limits

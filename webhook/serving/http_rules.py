@@ -74,12 +74,13 @@ def target_of(url: bytes) -> Target:
         return Target(path, budget_of(b""), str(error))
 
 
-def refusal_of(head: Head, client_refusal: str | None) -> Reply | None:
+def refusal_of(head: Head, client_refusal: Reply | None) -> Reply | None:
     """Return the reply to a request that is refused for its head alone; None for any other.
 
     Args:
         head: Of the request.
-        client_refusal: Why this client gets no answer, whatever it asks; None for one that does.
+        client_refusal: The reply to a client that gets no answer, whatever it asks; None for one
+            that does.
     """
     refusal = _breach(head)
     if refusal is not None:
@@ -93,10 +94,10 @@ def refusal_of(head: Head, client_refusal: str | None) -> Reply | None:
     return refusal
 
 
-def _refusal(head: Head, client_refusal: str | None) -> Reply | None:
+def _refusal(head: Head, client_refusal: Reply | None) -> Reply | None:
     headers = head.headers
     if client_refusal is not None:
-        return replies.line_reply(HTTPStatus.FORBIDDEN, client_refusal)
+        return client_refusal
     target = head.target
     if target.path not in PATHS:
         return replies.NOT_FOUND

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from webhook.serving import replies
@@ -86,8 +87,8 @@ class ReviewProtocol(asyncio.BufferedProtocol):
     ) -> None:
         """Begin to wait for the first request."""
         self._transport = transport
-        refusal = self._connections.refusal(transport.get_extra_info("peercert"))
-        self._reader = RequestReader(refusal, self._connection.arrival)
+        self._reader = RequestReader(self._connection.arrival)
+        self._reader.client_refusal = self._client_refusal(last=False)
         self._connections.opened(self._connection, transport, self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -285,6 +286,26 @@ class ReviewProtocol(asyncio.BufferedProtocol):
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
+
+    # Whether the client gets an answer.
+
+    def judge_client(self) -> None:
+        """Refuse what has not been decided, and all that follows, of a client allowed no more."""
+        reader = self._reader
+        if reader.client_refusal is not None:
+            return
+        reader.client_refusal = refusal = self._client_refusal(last=True)
+        if refusal is None:
+            return
+        for request in reader.requests:
+            if request.refusal is None:
+                request.refusal = refusal
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._take_turn)
+
+    def _client_refusal(self, *, last: bool) -> Reply | None:
+        line = self._connections.refusal(self._transport.get_extra_info("ssl_object"))
+        return None if line is None else replies.line_reply(HTTPStatus.FORBIDDEN, line, last=last)
 
     # How the server stops.
 

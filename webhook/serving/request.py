@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from webhook.serving.keeping import Waiting
+    from webhook.serving.replies import Reply
 
 
 class Request:
@@ -20,7 +21,7 @@ class Request:
         head: What it says of itself.
         began: When its first byte came, in seconds of ``time.perf_counter``.
         keep_alive: Whether the client wants the connection to last.
-        client_refusal: Why this client gets no answer; None for one that does.
+        client_refusal: The reply to a client that gets no answer; None for one that does.
 
     Attributes:
         deadline: By when the reply should have left, on the same clock.
@@ -46,7 +47,7 @@ class Request:
     )
 
     def __init__(
-        self, head: Head, began: float, *, keep_alive: bool, client_refusal: str | None
+        self, head: Head, began: float, *, keep_alive: bool, client_refusal: Reply | None
     ) -> None:
         self.head = head
         self.began = began

@@ -14,6 +14,8 @@ from webhook.serving.request import Request
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from webhook.serving.replies import Reply
+
 MOST_HEADERS = 100
 """Header lines of a request and of the trailer of its body; the API server sends seven."""
 
@@ -46,7 +48,6 @@ class RequestReader:
     without its leniencies); this class keeps what the parser finds.
 
     Args:
-        client_refusal: Why this client gets no answer; None for one that does.
         arrival: Returns when the first byte of the request that begins came, in seconds of
             ``time.perf_counter``, and whether the client has given up since.
 
@@ -56,16 +57,15 @@ class RequestReader:
         receiving: The latest of them, as long as its body is not complete.
         in_head: Whether another has begun, and its head is not complete.
         last: Whether no further request is taken: whatever comes is thrown away.
+        client_refusal: The reply to a client that gets no answer; None for one that does.
     """
 
-    def __init__(
-        self, client_refusal: str | None, arrival: Callable[[], tuple[float, bool]]
-    ) -> None:
+    def __init__(self, arrival: Callable[[], tuple[float, bool]]) -> None:
         self.requests: deque[Request] = deque()
         self.receiving: Request | None = None
         self.in_head = False
         self.last = False
-        self._client_refusal = client_refusal
+        self.client_refusal: Reply | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._head_size = 0
         self._arrival = arrival
@@ -160,7 +160,7 @@ class RequestReader:
         keep_alive = version != "1.0" and parser.should_keep_alive()
         # Whoever has given up has waited for all its time before: nobody hears a decision.
         began = self._began - (head.target.budget if self._given_up else 0.0)
-        request = Request(head, began, keep_alive=keep_alive, client_refusal=self._client_refusal)
+        request = Request(head, began, keep_alive=keep_alive, client_refusal=self.client_refusal)
         self.last = not keep_alive or (request.refusal is not None and request.refusal.last)
         self.receiving = request
         self.requests.append(request)

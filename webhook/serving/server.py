@@ -28,7 +28,7 @@ from webhook.serving.operations import operations_application
 from webhook.serving.operations_server import OperationsServer
 from webhook.serving.readiness import REVIEWS
 from webhook.serving.reviewing import Reviews
-from webhook.serving.served_certificate import ServedCertificate
+from webhook.serving.served_certificate import ForwardingContext, ServedCertificate
 from webhook.serving.tls import TLS_VERSIONS
 from webhook.serving.worker import (
     ANSWER_SECONDS,
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
     from flask import Blueprint
 
-    from webhook.serving.clients import PeerCertificate
     from webhook.serving.key_pair import KeyPair
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
@@ -211,7 +210,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self.metrics: Metrics | None = None
         self.readiness: Readiness | None = None
         self._most_reviews = settings.most_reviews
-        self.tls_context: ssl.SSLContext | None = None
+        self.tls_context: ForwardingContext | None = None
         self._clients: AllowedClients | None = None
         super().__init__()
         logging.getLogger("gunicorn.error").addFilter(_is_news)
@@ -267,9 +266,11 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self._operations.start()
         return Reviews(parts.answer, parts.metrics, self._most_reviews)
 
-    def client_refusal(self, peer: PeerCertificate) -> str | None:
-        """Return the line for a client that is not allowed, and count it; else None."""
-        refusal = self._clients.refusal(peer) if self._clients is not None else None
+    def client_refusal(self, peer: ssl.SSLObject) -> str | None:
+        """Return the line for a client that is not allowed now, and count it; else None."""
+        refusal = None
+        if self._clients is not None and self.tls_context is not None:
+            refusal = self._clients.refusal(peer, self.tls_context.current)
         if refusal is None:
             return None
         if self.metrics is not None:

@@ -73,6 +73,11 @@ class ReviewServer:
         for acceptor in self._acceptors:
             acceptor.start()
 
+    def judge_clients(self) -> None:
+        """Look again which clients get an answer: there is another certificate, or other CAs."""
+        for conversation in self._connections.conversations():
+            conversation.judge_client()
+
     async def stop(self) -> None:
         """Answer what has been asked, and once more whoever is connected; then end."""
         connections = self._connections
@@ -144,12 +149,16 @@ class ReviewWorker(Worker):  # type: ignore[misc]  # gunicorn ships no types
         readiness.sign_of_life(REVIEWS)
         self.app.announce()
         sweeps = 0
+        judged_by = self.app.tls_context.current
         # Without the master nobody replaces this worker or passes on a signal, and a new master
         # would find its ports taken.
         while not stopped.is_set() and os.getppid() == self.ppid:
             self.notify()
             readiness.sign_of_life(REVIEWS)
             connections.sweep()
+            if judged_by is not (now := self.app.tls_context.current):
+                judged_by = now
+                server.judge_clients()
             if sweeps % _SWEEPS_A_TRIM == 0:
                 _give_back_memory()
             sweeps += 1
