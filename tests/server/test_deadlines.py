@@ -6,11 +6,11 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
-from tests.server.running import JSON, ask, until
+from tests.server.running import JSON, ask, measured, until
 from webhook.serving.deadlines import InvalidTimeout, budget_of
 from webhook.serving.reviewing import LATE
 
@@ -154,9 +154,11 @@ def held_up(server, tmp_path, timeout="30s"):
     """Have a decision hold up the event loop until the block ends; yield its answer to come."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with ThreadPoolExecutor(1) as other:
+    with closing(server.connection()) as connection, ThreadPoolExecutor(1) as other:
+        # Kept: the first request of a connection may be decided at another point of the loop.
+        ask(connection, "/validate")
         body = b"wait " + str(pipe).encode()
-        answer = other.submit(server.ask, f"/validate?timeout={timeout}", body)
+        answer = other.submit(ask, connection, f"/validate?timeout={timeout}", body)
         with pipe.open("wb"):  # returns once the decision has begun
             yield answer
 
@@ -182,6 +184,23 @@ def test_what_waits_unread_behind_a_long_decision_is_decided_as_late(start_serve
     assert json.loads(ask(kept, "/validate?timeout=1s").body)["late"] == ""
     kept.close()
     patient.close()
+
+
+def test_a_body_that_waits_unread_behind_a_long_decision_is_decided_as_late(start_server, tmp_path):
+    server = start_server()
+    connection = server.connection()
+    connection.putrequest("POST", "/validate?timeout=3s")
+    for name, value in {**JSON, "Content-Length": "2"}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    until(lambda: measured(server, "migration_guard_reviews_in_flight") == 1)
+    with held_up(server, tmp_path):
+        connection.send(b"{}")
+        time.sleep(budget_of(b"timeout=3s") + 0.1)
+
+    assert said_late(connection) == LATE
+    assert (misses(server, "body"), misses(server, "decision")) == (0, 1)
+    connection.close()
 
 
 def test_a_connection_that_waits_behind_a_long_decision_makes_its_request_late(

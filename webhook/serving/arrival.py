@@ -17,7 +17,7 @@ _CLOSE_WAIT = 8
 def waited(connection: socket.socket) -> tuple[float, bool]:
     """Return how long what is read now has waited in the system's buffer.
 
-    It costs a microsecond. To ask the kernel when the last of it came is exact where the time of
+    It costs 0.7 µs. To ask the kernel when the last of it came is exact where the time of
     the loop's last round is not: the loop may have slept since.
 
     Returns:

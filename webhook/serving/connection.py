@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import socket
 
 AT_ONCE_SECONDS = 1.0
-"""A client that has connected to ask something asks within so long, a round trip."""
+"""A client that has connected in order to ask something asks within so long of the beginning of its
+handshake, which takes a round trip or two."""
 
 
 class Ending(enum.StrEnum):

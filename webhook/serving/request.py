@@ -56,7 +56,7 @@ class Request:
         self.refusal = refusal_of(head, client_refusal)
         self.complete = False
         self.answered = False
-        self.body_timer: asyncio.TimerHandle | None = None
+        self.body_timer: asyncio.Handle | None = None
         self.waiting: Waiting | None = None
         self._body: bytes | bytearray = b""
 
