@@ -8,9 +8,11 @@ import pytest
 import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy import event
 
 from tests.audit.recorded import NOON, an_id, change, refusal
 from webhook.audit import database, queries, schema
+from webhook.audit.conditions import anything, begun, conditions, times
 from webhook.audit.database import VERSION, engine_of, migrate, sqlite_url
 from webhook.audit.errors import AuditError
 from webhook.audit.queries import Reader
@@ -81,8 +83,8 @@ def test_a_list_holds_what_meets_the_filter_newest_first(reader, wanted, users) 
     [
         Filter(),
         Filter(node="node-a"),
-        Filter(node="node-a", rule="no-room-now"),
-        Filter(outcomes=("refused",), since=NOON),
+        Filter(outcomes=("warned",), rule="no-room-now"),
+        Filter(outcomes=("refused", "blind"), since=NOON),
         Filter(user="anna", until=NOON),
     ],
 )
@@ -92,7 +94,9 @@ def test_sqlite_reads_a_list_in_order_and_sorts_nothing(tmp_path, wanted) -> Non
     engine.dispose()
     reader = Reader(sqlite_url(tmp_path))
     for after in (None, Cursor(NOON, 1)):
-        query = reader._newest_first(wanted, schema.record.c, after).limit(50)
+        (condition,) = conditions(wanted) or [anything]
+        where = [*times(wanted, after), *begun(wanted)]
+        query = reader._newest_first(condition, schema.record.c, where).limit(50)
         compiled = query.compile(reader._engine, compile_kwargs={"literal_binds": True})
         with reader._engine.connect() as connection:
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}").all()
@@ -117,7 +121,7 @@ def test_pages_follow_each_other_without_gap_or_overlap(reader) -> None:
 
 
 def test_a_text_is_looked_for_in_a_window_at_a_time(reader, monkeypatch) -> None:
-    monkeypatch.setattr(queries, "TEXT_WINDOW", 2)
+    monkeypatch.setattr(queries, "WINDOW", 2)
     wanted = Filter(text="bert")
     steps, after = [], None
     while True:
@@ -131,7 +135,7 @@ def test_a_text_is_looked_for_in_a_window_at_a_time(reader, monkeypatch) -> None
 
 
 def test_a_text_is_looked_for_no_longer_than_there_is_time(reader, monkeypatch) -> None:
-    monkeypatch.setattr(queries, "TEXT_SECONDS", 0.0)
+    monkeypatch.setattr(queries, "WINDOW_SECONDS", 0.0)
     monkeypatch.setattr(queries, "LIST_SECONDS", 0.0)
     wanted = Filter(text="bert")
     steps, after = [], None
@@ -160,15 +164,44 @@ def test_a_record_repeated_for_hours_counts_for_all_of_them(engine, url) -> None
     reader.close()
 
 
-def test_news_are_new_rows_and_repetitions(reader, engine) -> None:
-    seen = reader.newest()
-    assert reader.news(Filter(), seen) == []
-    late = refusal(user="late", time=NOON - DAY)
-    bert = {"vm": "shop/db", "user": "bert", "source": "node-b", "chosen_node": "node-a"}
-    again = refusal(**bert, time=NOON + GAP)
-    Store(engine).write("r2", [Frame(1, late.encode()), Frame(2, again.encode())])
-    found = reader.news(Filter(), seen)
-    assert [(one.document["user"], one.count) for one in found] == [("late", 1), ("bert", 2)]
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Filter(user="anna", namespace="lab", outcomes=("warned",)),
+        Filter(user="anna", vm="shop/db"),
+        Filter(user="bert", rule="no-room-now"),
+        Filter(node="node-a", rule="chosen-node", until=NOON),
+    ],
+)
+def test_conditions_that_nothing_meets_together_are_answered_from_indexes_alone(
+    tmp_path, wanted
+) -> None:
+    engine = engine_of(sqlite_url(tmp_path))
+    migrate(engine)
+    for number in range(50):
+        record = refusal(
+            vm=f"shop/{('web', 'db')[number % 2]}",
+            user=("anna", "bert")[number % 2],
+            rule=("no-room-now", "incompatible-target")[number % 2],
+            override_reason="x" * 50_000,
+            time=NOON + number,
+        )
+        Store(engine).write("r1", [Frame(number + 1, record.encode())])
+    engine.dispose()
+    reader = Reader(sqlite_url(tmp_path))
+    read: list[str] = []
+
+    @event.listens_for(reader._engine, "before_cursor_execute")
+    def plan(connection, cursor, statement, parameters, *_: object) -> None:
+        if not statement.startswith("EXPLAIN"):
+            told = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            read.extend(row[3] for row in told)
+
+    assert reader.page(wanted, 50).found == []
+    assert not any("INTEGER PRIMARY KEY" in step for step in read), read
+    assert any("SEARCH other USING COVERING INDEX" in step for step in read), "\n".join(read)
+    assert not any(step.startswith("SCAN audit_record") for step in read), read
+    reader.close()
 
 
 def test_every_id_that_was_given_leads_to_its_record(reader, engine) -> None:

@@ -109,7 +109,7 @@ def test_filters_are_those_of_the_database(run: Run, kept: Path) -> None:
 
 
 def test_a_list_says_where_it_stopped_to_look_for_a_text(run: Run, kept: Path, monkeypatch) -> None:
-    monkeypatch.setattr("webhook.audit.queries.TEXT_SECONDS", 0.0)
+    monkeypatch.setattr("webhook.audit.queries.WINDOW_SECONDS", 0.0)
     monkeypatch.setattr("webhook.audit.queries.LIST_SECONDS", 0.0)
     words: list[str | Path] = ["audit", "list", "--audit-dir", kept, "--text", REFUSED, "-o", "csv"]
     decisions: list[str] = []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 VERSION_TABLE = "audit_version"
-VERSION = "0003"
+VERSION = "0004"
 """The newest step in ``migrations/versions``: the schema that this program reads and writes."""
 SQLITE_FILE = "audit.sqlite"
 LONGEST_ERROR = 300

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -12,26 +12,30 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from webhook.audit import schema
+from webhook.audit.conditions import anything, begun, conditions, times, within
 from webhook.audit.database import VERSION, VERSION_TABLE, engine_of, why
 from webhook.audit.errors import AuditError
 from webhook.audit.record import rfc3339
 from webhook.audit.results import Cursor, Filter, Found, Page, Stats, Sum
 from webhook.audit.schema import ALL_DAYS, key, storable
-from webhook.audit.store import DAY, LABEL, RULE, SPAN, VM
+from webhook.audit.store import DAY, LABEL, MICROSECONDS, RULE, VM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy.engine import URL, Connection
 
+    from webhook.audit.conditions import Condition
+
 MOST_ON_A_PAGE = 1000
 LONGEST_SOUGHT = 1_000
-TEXT_WINDOW = 10_000
-"""Records that one query looks through for a text: no index holds what stands in documents."""
-TEXT_SECONDS = 0.1
+WINDOW = 10_000
+"""Records that one query looks at where no single index leads to all that is asked for: several
+conditions, or a text, which stands in documents alone."""
+WINDOW_SECONDS = 0.1
 """It ends earlier when so much time is over: some documents are 500 times as long as others."""
-TEXT_BUFFER = 100
-"""Records that PostgreSQL looks through before it answers, after which the time is read."""
+BUFFER = 100
+"""Records that PostgreSQL looks at before it answers, after which the time is read."""
 LIST_SECONDS = 10.0
 EXPORT_BATCH = 1000
 _ROW = schema.record.c
@@ -75,73 +79,129 @@ class Reader:
     def page(self, wanted: Filter, limit: int, after: Cursor | None = None) -> Page:
         """Return the newest records, from behind a place on.
 
-        A text is looked for in the next ``TEXT_WINDOW`` records only, for ``TEXT_SECONDS``: there
-        may be few or none on a page that is not the last.
+        Several conditions, or a text, are looked for in the next ``WINDOW`` records that meet the
+        rarest condition only, for ``WINDOW_SECONDS``: there may be few or none on a page that is
+        not the last.
 
         Raises:
             AuditError: The database cannot be read, or the text is too long to be looked for.
         """
         most = min(limit, MOST_ON_A_PAGE)
-        if wanted.text:
-            return self._page_with_text(wanted, most, after)
-        found = self._found(self._newest_first(wanted, _ROW, after).limit(most))
+        listed = conditions(wanted)
+        if wanted.text or len(listed) > 1:
+            return self._sought(wanted, listed, most, after)
+        (condition,) = listed or [anything]
+        where = [*times(wanted, after), *begun(wanted)]
+        found = self._found(self._newest_first(condition, _ROW, where).limit(most))
         return Page(found, found[-1].cursor if len(found) == most else None)
 
-    def _page_with_text(self, wanted: Filter, most: int, after: Cursor | None) -> Page:
-        """Look for a text in one record after the other, until there is enough or time is up."""
-        document = sa.case((self._holds(wanted.text), _ROW.document)).label(_ROW.document.name)
-        columns = [column for column in _ROW if column is not _ROW.document]
-        query = self._newest_first(wanted, [*columns, document], after).limit(TEXT_WINDOW)
-        end = monotonic() + TEXT_SECONDS
-        found: list[Found] = []
+    def _sought(
+        self, wanted: Filter, listed: Sequence[Condition], most: int, after: Cursor | None
+    ) -> Page:
+        """Look at one record after the other, until there are enough or time is up.
+
+        What is looked at is in indexes, so far as there are some; records are read that meet all.
+        """
+        where = times(wanted, after)
+        ids: list[int] = []
+        behind: Cursor | None = None
+        end = monotonic() + WINDOW_SECONDS
         with self._connected() as connection:
-            connection.execution_options(stream_results=True, max_row_buffer=TEXT_BUFFER)
-            with connection.execute(query) as rows:
+            first, *others = self._rarest_first(connection, listed, where) or [anything]
+            meets = [*(within(other) for other in others), *begun(wanted)]
+            meets += [self._holds(wanted.text)] if wanted.text else []
+            met = sa.case((sa.and_(*meets), 1)).label("met")
+            query = self._newest_first(first, (_ROW.last_time, _ROW.id, met), where).limit(WINDOW)
+            streamed = connection.execution_options(stream_results=True, max_row_buffer=BUFFER)
+            with streamed.execute(query) as rows:
                 for number, row in enumerate(rows, 1):
-                    if row.document is not None:
-                        found.append(Found.of(row))
-                    if len(found) == most or number == TEXT_WINDOW or monotonic() >= end:
-                        return Page(found, Cursor(row.last_time, row.id))
-        return Page(found, None)
+                    if row.met:
+                        ids.append(row.id)
+                    if len(ids) == most or number == WINDOW or monotonic() >= end:
+                        behind = Cursor(row.last_time, row.id)
+                        break
+        return Page(self._of_ids(ids)[::-1], behind)
+
+    def _rarest_first(
+        self,
+        connection: Connection,
+        listed: Sequence[Condition],
+        where: Sequence[sa.ColumnElement[bool]],
+    ) -> list[Condition]:
+        """Sort conditions by how many records meet them; more than ``WINDOW`` are all alike."""
+        if len(listed) < 2:
+            return list(listed)
+
+        def number(condition: Condition) -> int:
+            counted = 0
+            for part in condition(_ROW):
+                some = sa.select(sa.literal(1)).where(*where, part).limit(WINDOW - counted)
+                query = sa.select(sa.func.count()).select_from(some.subquery())
+                counted += connection.execute(query).scalar_one()
+            return counted
+
+        return sorted(listed, key=number)
 
     def _newest_first(
-        self, wanted: Filter, columns: Iterable[sa.ColumnElement[Any]], after: Cursor | None
+        self,
+        condition: Condition,
+        columns: Iterable[sa.ColumnElement[Any]],
+        where: Sequence[sa.ColumnElement[bool]],
     ) -> sa.CompoundSelect[Any]:
-        """Return a query for all but the text, from behind a place on."""
-        conditions = _conditions(wanted)
-        if after is not None:
-            conditions.append(sa.tuple_(_ROW.last_time, _ROW.id) < sa.tuple_(*after))
-        parts: list[sa.ColumnElement[bool]] = [sa.true()]
-        if wanted.node:
-            parts = [*_of_node(wanted.node)]
-            # For OR, SQLite would sort all that the node has; it merges two ordered lists as it
-            # goes. With PostgreSQL it is the other way round.
-            if self._engine.dialect.name == "postgresql":
-                parts = [sa.or_(*parts)]
+        """Return a query for all that meet a condition, and what else is asked for."""
+        parts = condition(_ROW)
+        # For OR, SQLite would sort all that there is; it merges ordered lists as it goes. With
+        # PostgreSQL it is the other way round.
+        if self._engine.dialect.name == "postgresql":
+            parts = (sa.or_(*parts),)
         listed = list(columns)
-        lists = (sa.select(*listed).where(*conditions, part) for part in parts)
+        lists = (sa.select(*listed).where(*where, part) for part in parts)
         return sa.union_all(*lists).order_by(sa.desc(_ROW.last_time.name), sa.desc(_ROW.id.name))
 
-    def news(self, wanted: Filter, seen: Cursor) -> list[Found]:
-        """Return what came or was repeated after a row, oldest first."""
-        query = sa.select(schema.record).where(
-            *_conditions(wanted),
-            sa.or_(_ROW.last_time > seen.last_time, _ROW.id > seen.row_id),
-        )
-        if wanted.node:
-            query = query.where(sa.or_(*_of_node(wanted.node)))
-        if wanted.text:
-            query = query.where(self._holds(wanted.text))
-        return self._found(query.order_by(_ROW.last_time, _ROW.id).limit(MOST_ON_A_PAGE))
+    def changed(self, wanted: Filter, seen: Cursor) -> dict[int, int]:
+        """Return the ids of rows that are newer than others, or were repeated later.
+
+        Args:
+            wanted: What they meet.
+            seen: A row id, and a time; either may be passed.
+
+        Returns:
+            By row id, how often it was repeated.
+        """
+        found: dict[int, int] = {}
+        where = [*times(wanted, None), *begun(wanted)]
+        where += [sa.or_(*condition(_ROW)) for condition in conditions(wanted)]
+        where += [self._holds(wanted.text)] if wanted.text else []
+        # One after the other, each by its own index; for OR, all of the time's would be read.
+        for newer in (_ROW.id > seen.row_id, _ROW.last_time > seen.last_time):
+            for row in self._rows(
+                sa.select(_ROW.id, _ROW["count"].label("number")).where(newer, *where)
+            ):
+                found[row.id] = max(row.number, found.get(row.id, 0))
+        return found
+
+    def records(self, ids: Sequence[int]) -> Iterator[Found]:
+        """Yield rows by their ids, oldest first within each thousand."""
+        for start in range(0, len(ids), MOST_ON_A_PAGE):
+            yield from self._of_ids(ids[start : start + MOST_ON_A_PAGE])
+
+    def _of_ids(self, ids: Sequence[int]) -> list[Found]:
+        if not ids:
+            return []
+        query = sa.select(schema.record).where(_ROW.id.in_(ids))
+        return self._found(query.order_by(_ROW.last_time, _ROW.id))
 
     def newest(self) -> Cursor:
-        """Return the newest time and the newest row there are; zeros where there is none."""
+        """Return the newest time and the newest row there are; zeros where there is none.
+
+        A time that is yet to come is not the newest: a wrong clock must not hide what is.
+        """
         query = sa.select(
             sa.func.coalesce(sa.func.max(_ROW.last_time), 0).label("time"),
             sa.func.coalesce(sa.func.max(_ROW.id), 0).label("id"),
         )
         newest = self._rows(query)[0]
-        return Cursor(newest.time, newest.id)
+        return Cursor(min(newest.time, int(time() * MICROSECONDS)), newest.id)
 
     def all(self, wanted: Filter) -> Iterator[Found]:
         """Yield every record, newest first, without holding all in memory."""
@@ -261,34 +321,6 @@ class Reader:
                 yield connection
         except SQLAlchemyError as error:
             raise AuditError(f"the audit's database cannot be read: {why(error)}") from error
-
-
-def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
-    """Return all that one index can help with: neither the text nor the node."""
-    found: list[sa.ColumnElement[bool]] = []
-    if wanted.since is not None:
-        found.append(_ROW.last_time >= wanted.since)
-    if wanted.until is not None:
-        found.append(_ROW.first_time <= wanted.until)
-        # No row is longer than that: the index need not be read from its newest end.
-        found.append(_ROW.last_time <= wanted.until + 2 * SPAN)
-    if wanted.outcomes:
-        found.append(_ROW.outcome.in_([key(outcome) for outcome in wanted.outcomes]))
-    for column, value in (
-        (_ROW.rule, wanted.rule),
-        (_ROW.namespace, wanted.namespace),
-        (_ROW.vm, wanted.vm),
-        (_ROW.username, wanted.user),
-    ):
-        if value:
-            found.append(column == key(value))
-    return found
-
-
-def _of_node(node: str) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return conditions, of which every record of a node meets exactly one."""
-    name = key(node)
-    return _ROW.node == name, sa.and_(_ROW.chosen_node == name, _ROW.node != name)
 
 
 def _day(number: int | None) -> str:

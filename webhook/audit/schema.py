@@ -44,6 +44,7 @@ record = Table(
     Index("audit_record_by_time", "last_time", "id"),
     Index("audit_record_by_outcome", "outcome", "last_time", "id"),
     Index("audit_record_by_rule", "rule", "last_time", "id"),
+    Index("audit_record_by_rule_and_outcome", "rule", "outcome", "last_time", "id"),
     Index("audit_record_by_namespace", "namespace", "last_time", "id"),
     Index("audit_record_by_vm", "vm", "last_time", "id"),
     Index("audit_record_by_username", "username", "last_time", "id"),

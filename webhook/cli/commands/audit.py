@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from webhook.audit.following import Follower
     from webhook.audit.queries import Reader
     from webhook.audit.results import Cursor, Filter, Found, Page
 
@@ -179,6 +180,8 @@ def _add_filter(parser: argparse.ArgumentParser) -> None:
 
 def list_records(args: argparse.Namespace) -> int:
     """List records; follow them if asked."""
+    from webhook.audit.following import Follower
+
     wanted = _filter(args)
     form: ListForm = args.output
     if args.follow and form in (ListForm.JSON, ListForm.YAML):
@@ -186,7 +189,7 @@ def list_records(args: argparse.Namespace) -> int:
     reader = _reader(args)
     try:
         # Before the first page, so that nothing that comes meanwhile is missed.
-        seen = reader.newest()
+        follower = Follower(reader, wanted) if args.follow else None
         page = reader.first(wanted, args.limit, _after(args.after))
         _print_page(form, page, follows=args.follow)
         if page.behind is not None and len(page.found) < args.limit:
@@ -194,8 +197,9 @@ def list_records(args: argparse.Namespace) -> int:
                 f"nothing before {rfc3339(page.behind.last_time)} was looked through, to end in "
                 f"time; go on with --after {page.behind}, or ask for less with --since and others"
             )
-        if args.follow:
-            _follow(reader, wanted, seen, form)
+        if follower is not None:
+            follower.note(page.found)
+            _follow(follower, form)
     finally:
         reader.close()
     return ALL_WELL
@@ -221,17 +225,16 @@ def _print_page(form: ListForm, page: Page, *, follows: bool) -> None:
     emit(Form(form.value), value, table)
 
 
-def _follow(reader: Reader, wanted: Filter, seen: Cursor, form: ListForm) -> None:
+def _follow(follower: Follower, form: ListForm) -> None:
     pause = threading.Event()
     while True:
         sys.stdout.flush()
         pause.wait(FOLLOW_SECONDS)
-        for found in reader.news(wanted, seen):
+        for found in follower.news():
             if form is ListForm.CSV:
                 _write(csv_lines((found,), header=False))
             else:
                 _print_line(form, found)
-            seen = type(seen)(max(seen.last_time, found.last_time), max(seen.row_id, found.row_id))
 
 
 def _print_line(form: ListForm, found: Found) -> None:
