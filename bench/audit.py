@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from webhook.audit.database import database_url, engine_of, migrate, sqlite_url
+from webhook.audit.following import Follower
 from webhook.audit.importance import Importance
 from webhook.audit.queries import Reader
 from webhook.audit.record import VALIDATING, Record
@@ -273,16 +274,35 @@ def _queried(reader: Reader, records: int) -> None:
     def node() -> str:
         return f"node-{chance.randrange(500)}"
 
+    def user() -> str:
+        return f"user-{chance.randrange(300)}"
+
+    def namespace() -> str:
+        return f"team-{chance.randrange(200)}"
+
     wanted: dict[str, Any] = {
         "newest": Filter,
         "an outcome": lambda: Filter(outcomes=("refused",)),
         "a rule": lambda: Filter(rule="no-room-now"),
-        "a namespace": lambda: Filter(namespace=f"team-{chance.randrange(200)}"),
+        "a namespace": lambda: Filter(namespace=namespace()),
         "a VM": lambda: Filter(vm=_vm(chance)),
-        "a user": lambda: Filter(user=f"user-{chance.randrange(300)}"),
+        "a user": lambda: Filter(user=user()),
         "a node": lambda: Filter(node=node()),
         "a user, refused": lambda: Filter(user="user-7", outcomes=("refused",)),
         "a node, a rule": lambda: Filter(node=node(), rule="no-room-now"),
+        "a user, a namespace": lambda: Filter(user=user(), namespace=namespace()),
+        "a user, a VM that he never had": lambda: Filter(user=user(), vm=_vm(chance)),
+        "a VM, another namespace": lambda: Filter(vm="team-1/vm-1", namespace="team-2"),
+        "a user, a namespace, a rule without the outcome": lambda: Filter(
+            user=user(), namespace=namespace(), rule="no-room-now", outcomes=("changed",)
+        ),
+        "a user, a rule, another outcome": lambda: Filter(
+            user=user(), rule="no-room-now", outcomes=("refused",)
+        ),
+        "a namespace, two rare outcomes": lambda: Filter(
+            namespace=namespace(), outcomes=("blind", "exempt")
+        ),
+        "a rule, another outcome": lambda: Filter(rule="no-room-now", outcomes=("refused",)),
         "a day two months ago": lambda: Filter(since=end - 60 * DAY, until=end - 59 * DAY),
         "a text, of one day": lambda: Filter(since=end - DAY, text="node-499 and"),
         "a text that is nowhere": lambda: Filter(text="nowhere"),
@@ -294,8 +314,16 @@ def _queried(reader: Reader, records: int) -> None:
         _report(f"list: {name}", [_seconds(reader.page, make(), 50) for _ in range(QUERIES)])
     ids = [f"019ac000-0000-7000-8000-{chance.randrange(records):012x}" for _ in range(QUERIES)]
     _report("show: a decision id", [_seconds(reader.by_decision, one) for one in ids])
-    days = [_seconds(reader.stats, end - 30 * DAY, None, 20) for _ in range(QUERIES)]
-    _report("stats: 30 days", days)
+    follower = Follower(reader, Filter())
+    _report(
+        "list -f: nothing new", [_seconds(lambda: list(follower.news())) for _ in range(QUERIES)]
+    )
+    for number in (30, 90, 180, 270, 364):
+        times = [_seconds(reader.stats, end - number * DAY, None, 20) for _ in range(QUERIES)]
+        _report(f"stats: {number} days", times)
+    middle = (end - 270 * DAY, end - 90 * DAY)
+    times = [_seconds(reader.stats, *middle, 20) for _ in range(QUERIES)]
+    _report("stats: 180 days in the middle", times)
     _report("stats: all", [_seconds(reader.stats, None, None, 20) for _ in range(QUERIES)])
 
 
@@ -306,7 +334,7 @@ def _seconds(ask: Any, *arguments: Any) -> float:
 
 
 def _report(what: str, times: list[float]) -> None:
-    print(f"    {what:<40}{statistics.median(times) * 1e3:>10.1f}{max(times) * 1e3:>10.1f}")
+    print(f"    {what:<56}{statistics.median(times) * 1e3:>10.1f}{max(times) * 1e3:>10.1f}")
 
 
 def _shipped(folder: Path, url: URL) -> None:
@@ -383,7 +411,7 @@ def main() -> None:
                 f"each), written at {records / took:,.0f} a second"
             )
             _shipped(Path(folder) / f"spool {name}", urls[f"ship {name}"])
-            print(f"    {'milliseconds':<40}{'median':>10}{'worst':>10}")
+            print(f"    {'milliseconds':<56}{'median':>10}{'worst':>10}")
             reader = Reader(url)
             _queried(reader, records)
             reader.close()

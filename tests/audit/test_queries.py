@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -243,6 +245,37 @@ def test_sums_name_what_was_decided_most(reader) -> None:
     assert stats.labels[0].value == "cpu-feature.node.kubevirt.io/avx512f"
     assert reader.stats(NOON + DAY, None, 2).rules == ()
     assert reader.stats(None, NOON - DAY, 2).rules == ()
+
+
+def test_sums_are_the_same_whichever_days_are_added_or_taken_away(engine, url) -> None:
+    records = [
+        refusal(time=NOON + day * DAY, vm=f"shop/{day % 3}", user=f"u{n}")
+        for day in range(12)
+        for n in range(day + 1)
+    ]
+    frames = [Frame(n, record.encode()) for n, record in enumerate(records, 1)]
+    Store(engine).write("r1", frames)
+    reader = Reader(url)
+    bounds = [None, *range(-1, 13)]
+    for first, last in itertools.product(bounds, bounds):
+        sums = reader.stats(
+            None if first is None else NOON + first * DAY,
+            None if last is None else NOON + last * DAY,
+            10,
+        )
+        expected = Counter(
+            record.vm
+            for record in records
+            if (first is None or record.time >= NOON + first * DAY)
+            and (last is None or record.time <= NOON + last * DAY)
+        )
+        assert {one.value: one.decisions for one in sums.vms} == expected
+        assert {one.value: one.records for one in sums.vms} == expected
+        assert {one.value: one.outcomes for one in sums.vms} == {
+            vm: {"refused": number} for vm, number in expected.items()
+        }
+        assert [one.decisions for one in sums.vms] == sorted(expected.values(), reverse=True)
+    reader.close()
 
 
 def test_nothing_can_be_written_through_a_reader(reader) -> None:

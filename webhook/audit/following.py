@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 LATE_SECONDS = 30.0
 """How much later than others a row may be seen. PostgreSQL numbers rows when they are written and
 shows them when they are committed, and replicas do not ship at the same time."""
-LATE_ROWS = 5_000
-"""How many rows the newest may be ahead of one that is not committed when following begins: ten
+LATE_ROWS = 1_000
+"""How many rows the newest may be ahead of one that is not committed when following begins: two
 batches of a replica."""
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
@@ -39,6 +41,13 @@ BUFFER = 100
 LIST_SECONDS = 10.0
 EXPORT_BATCH = 1000
 _ROW = schema.record.c
+
+
+class _Span(NamedTuple):
+    """Days, in order, whose sums are added, or with the sign -1 taken away."""
+
+    days: Sequence[int]
+    sign: int
 
 
 class Reader:
@@ -248,50 +257,85 @@ class Reader:
         """
         first = since // DAY if since is not None else None
         last = until // DAY if until is not None else None
+        spans = self._spans(first, last)
         return Stats(
             _day(first),
             _day(last),
-            *(self._sums(dimension, first, last, most) for dimension in (RULE, VM, LABEL)),
+            *(self._sums(dimension, spans, most) for dimension in (RULE, VM, LABEL)),
         )
 
-    def _sums(
-        self, dimension: str, first: int | None, last: int | None, most: int
-    ) -> tuple[Sum, ...]:
+    def _spans(self, first: int | None, last: int | None) -> list[_Span]:
+        """Return the days to add up, or, where those are fewer, the sum of all and which to leave.
+
+        The sums of a day are as many as it has VMs: half of all days are the most that is read.
+        """
         table = schema.count.c
-        where = [table.dimension == dimension, table.value != ""]
-        if first is None and last is None:
-            where.append(table.day == ALL_DAYS)
+        query = sa.select(table.day).where(table.dimension == RULE, table.day >= 0)
+        known = [row.day for row in self._rows(query.distinct().order_by(table.day))]
+        start = bisect_left(known, first) if first is not None else 0
+        end = bisect_right(known, last) if last is not None else len(known)
+        inside, outside = known[start:end], (known[:start], known[end:])
+        if len(inside) <= sum(map(len, outside)):
+            spans = [_Span(inside, 1)]
         else:
-            where.append(table.day >= max(first or 0, 0))
-            where += [table.day <= last] if last is not None else []
-        decisions = sa.func.sum(table.decisions)
-        top = [
-            row.value
-            for row in self._rows(
-                sa.select(table.value)
-                .where(*where)
-                .group_by(table.value)
-                .order_by(decisions.desc(), table.value)
-                .limit(most)
+            spans = [_Span((ALL_DAYS,), 1), *(_Span(days, -1) for days in outside)]
+        return [span for span in spans if span.days]
+
+    def _sums(self, dimension: str, spans: Sequence[_Span], most: int) -> tuple[Sum, ...]:
+        if not spans:
+            return ()
+        table = schema.count.c
+        signed = sa.union_all(
+            *(
+                sa.select(
+                    table.value, (table.decisions * sa.literal_column(str(sign))).label("decisions")
+                ).where(
+                    table.dimension == dimension,
+                    table.day.between(days[0], days[-1]),
+                    table.value != "",
+                )
+                for days, sign in spans
             )
-        ]
-        outcomes: dict[str, dict[str, int]] = {value: {} for value in top}
-        records = dict.fromkeys(top, 0)
+        ).subquery()
+        decisions = sa.func.sum(signed.c.decisions)
         query = (
-            sa.select(
-                table.value,
-                table.outcome,
-                decisions.label("decisions"),
-                sa.func.sum(table.records).label("records"),
-            )
-            .where(*where, table.value.in_(top))
-            .group_by(table.value, table.outcome)
-            .order_by(table.outcome)
+            sa.select(signed.c.value)
+            .group_by(signed.c.value)
+            .having(decisions > 0)
+            .order_by(decisions.desc(), signed.c.value)
+            .limit(most)
         )
-        for row in self._rows(query):
-            outcomes[row.value][row.outcome] = int(row.decisions)
-            records[row.value] += int(row.records)
-        return tuple(Sum(v, sum(outcomes[v].values()), records[v], outcomes[v]) for v in top)
+        top = [row.value for row in self._rows(query)]
+        return self._told(dimension, spans, top)
+
+    def _told(self, dimension: str, spans: Sequence[_Span], top: Sequence[str]) -> tuple[Sum, ...]:
+        """Return the sums of some values, by outcome."""
+        table = schema.count.c
+        outcomes: dict[str, Counter[str]] = {value: Counter() for value in top}
+        records: Counter[str] = Counter()
+        for days, sign in spans:
+            # Day by day and value by value: by a range of days, all of its values would be read.
+            query = (
+                sa.select(
+                    table.value,
+                    table.outcome,
+                    sa.func.sum(table.decisions).label("decisions"),
+                    sa.func.sum(table.records).label("records"),
+                )
+                .where(
+                    table.dimension == dimension,
+                    table.day.in_(days),
+                    table.value.in_(top),
+                )
+                .group_by(table.value, table.outcome)
+            )
+            for row in self._rows(query):
+                outcomes[row.value][row.outcome] += sign * int(row.decisions)
+                records[row.value] += sign * int(row.records)
+        return tuple(
+            Sum(value, found.total(), records[value], {o: n for o, n in sorted(found.items()) if n})
+            for value, found in outcomes.items()
+        )
 
     def _holds(self, text: str) -> sa.ColumnElement[bool]:
         """Match a text as it stands in a JSON document."""
