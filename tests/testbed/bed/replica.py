@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.testbed.bed.component import Component
 from tests.testbed.bed.testbed import TestBed
 
 OPS_PORT = 8080
+_LOG_LAG = 0.05
+"""Seconds, several times what a line waits for its writer."""
 
 
 class Replica:
@@ -93,8 +96,19 @@ class Replica:
         samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
         return {value: s.value for s in samples if s.name == name for value in s.labels.values()}
 
+    def _settled_log(self) -> list[str]:
+        """Return the lines of the log once none has come for a while.
+
+        A thread writes them some milliseconds after the answer has left.
+        """
+        size, text = -1, ""
+        while len(text) != size:
+            size = len(text)
+            time.sleep(_LOG_LAG)
+            text = self._log.read_text(encoding="utf-8")
+        return text.splitlines()
+
     def decisions(self) -> list[dict[str, Any]]:
         """Return the decisions that it has logged, the oldest first."""
-        said = self._log.read_text(encoding="utf-8").splitlines()
-        lines = [json.loads(line) for line in said if line.startswith("{")]
+        lines = [json.loads(line) for line in self._settled_log() if line.startswith("{")]
         return [line for line in lines if line.get("message") == "decision"]
