@@ -69,13 +69,14 @@ class Store:
         self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
 
     def write(self, replica: str, frames: Sequence[Frame]) -> int:
-        """Write records of one replica, in one transaction.
+        """Write records of one writer, in one transaction.
 
         What the database has already is left out, so a batch can be sent again when nobody knows
         whether it arrived.
 
         Args:
-            replica: The name of the spool they come from.
+            replica: The name of the process that wrote them into its spool; no two have the same,
+                also where one folder is a copy of the other.
             frames: Its records in order, none left out before or between them.
 
         Returns:
@@ -83,7 +84,7 @@ class Store:
 
         Raises:
             SQLAlchemyError: Nothing is written, as far as one can know.
-            ValueError: One of them is no record; nothing is written.
+            ValueError: One of them is no record that can be kept; nothing is written.
         """
         with self._engine.begin() as connection:
             known = self._sequence(connection, replica)
@@ -204,8 +205,7 @@ def _generations(replica: str, frames: Iterable[Frame]) -> list[dict[str, _Row]]
     found: list[dict[str, _Row]] = []
     latest: dict[str, int] = {}
     for frame in frames:
-        record = decode(frame.payload)
-        fold = record.fold()
+        record, fold = _read(frame)
         number = latest.get(fold, -1)
         if number >= 0 and found[number][fold].takes(record):
             found[number][fold].add(record)
@@ -227,6 +227,36 @@ def _generations(replica: str, frames: Iterable[Frame]) -> list[dict[str, _Row]]
     return found
 
 
+def _read(frame: Frame) -> tuple[Record, str]:
+    """Read a record, and what it is folded by.
+
+    Raises:
+        ValueError: It is none; or one that has not the form of this version, such as one that a
+            later version wrote.
+    """
+    record = decode(frame.payload)
+    try:
+        # All that is made of a record: what cannot be made must hold up no other.
+        fold = record.fold()
+        for text in (*_searched(record).values(), *record.missing):
+            key(text)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"no record of this version: {type(error).__name__} {error}") from error
+    return record, fold
+
+
+def _searched(record: Record) -> dict[str, str]:
+    """Return what a record is searched by."""
+    return {
+        "rule": record.rule,
+        "namespace": record.namespace,
+        "vm": record.subject,
+        "username": record.user,
+        "node": record.source,
+        "chosen_node": record.chosen_node,
+    }
+
+
 def _values(fold: str, row: _Row) -> dict[str, Any]:
     record = row.record
     return {
@@ -237,12 +267,7 @@ def _values(fold: str, row: _Row) -> dict[str, Any]:
         "replica": row.replica,
         "sequence": row.sequence,
         "outcome": record.outcome.value,
-        "rule": key(record.rule),
-        "namespace": key(record.namespace),
-        "vm": key(record.subject),
-        "username": key(record.user),
-        "node": key(record.source),
-        "chosen_node": key(record.chosen_node),
+        **{name: key(text) for name, text in _searched(record).items()},
         "document": row.document,
     }
 
