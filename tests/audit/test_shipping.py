@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import signal
 import threading
 import time
@@ -31,6 +33,7 @@ class Replica:
     """A spool with its shipper, and what it was given."""
 
     def __init__(self, folder: Path, url) -> None:
+        self.folder = folder
         self.losses: list[Loss] = []
         self.spool = Spool(folder, on_loss=self.losses.append)
         self.shipper = Shipper(self.spool, url, FOR_EVER)
@@ -131,15 +134,53 @@ def test_a_restart_ships_what_is_left_and_nothing_twice(tmp_path, url) -> None:
     assert counts(url) == each_once([before, after])
 
 
+def test_what_the_database_had_before_a_restart_is_not_counted_as_shipped_again(
+    tmp_path, url
+) -> None:
+    before = Replica(tmp_path / "spool", url)
+    for number in range(20):
+        before.refuse(number)
+    eventually(lambda: before.shipper.status().shipped == 20)
+    before.stop()
+    after = Replica(tmp_path / "spool", url)
+    after.refuse(20)
+    eventually(lambda: len(counts(url)) == 21)
+    after.stop()
+    assert after.shipper.status().shipped == 1
+
+
+def test_copies_of_one_folder_lose_nothing_and_double_nothing(tmp_path, url) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    spool = Spool(folders[0])
+    spool.start()
+    waiting = [refusal(user=f"before {number}", time=NOON + number) for number in range(30)]
+    for record in waiting:
+        spool.keep(record.encode(), Importance.REFUSAL)
+    spool.stop()
+    spool.close()
+    shutil.copytree(*folders)
+    running = [Replica(folder, url) for folder in folders]
+    assert running[0].spool.replica == running[1].spool.replica
+    for number in range(60):
+        # Another user each, so that no record is folded into one of the other's.
+        running[number % 2].refuse(number)
+    eventually(lambda: all(one.spool.status().waiting == 0 for one in running))
+    for one in running:
+        one.stop()
+    assert counts(url) == {record.decision: [1] for record in waiting} | each_once(running)
+    assert sum(one.shipper.status().shipped for one in running) == 90
+    assert not any(one.losses for one in running)
+
+
 def test_what_came_while_a_stopping_server_shipped_is_shipped_too(
     tmp_path, url, monkeypatch
 ) -> None:
     shipping, go_on, write = threading.Event(), threading.Event(), Store.write
 
-    def held(*given) -> None:
+    def held(*given) -> int:
         shipping.set()
         assert go_on.wait(SECONDS)
-        write(*given)
+        return write(*given)
 
     monkeypatch.setattr(Store, "write", held)
     replica = Replica(tmp_path / "spool", url)
@@ -170,6 +211,37 @@ def test_a_record_that_the_database_does_not_take_is_told_and_holds_up_no_other(
     assert counts(url) == each_once([replica])
     assert [loss.reason for loss in replica.losses] == [Reason.REJECTED] * 2
     assert [loss.payload for loss in replica.losses] == [b"no record", broken]
+
+
+# What a record may look like that a later version wrote.
+UNKNOWN_FORMS = {
+    "a rule without its detail": {"rules": [{"rule": "r", "mode": "m", "outcome": "refused"}]},
+    "rules that are none": {"rules": ["refused"]},
+    "an obstacle without its labels": {"obstacles": [{"obstacles": [{}]}]},
+    "a user that is no text": {"user": {"name": "anna"}},
+    "a node that is a list": {"source": ["node-a"]},
+    "a message that is none": {"message": None},
+    "an outcome that is not known": {"outcome": "postponed"},
+}
+
+
+@pytest.mark.parametrize("form", UNKNOWN_FORMS)
+def test_a_record_of_a_form_that_is_not_known_is_set_aside_and_holds_up_no_other(
+    replica, url, form
+) -> None:
+    unknown = json.dumps(json.loads(refusal().encode()) | UNKNOWN_FORMS[form]).encode()
+    replica.refuse(0)
+    replica.spool.keep(unknown, Importance.NOTE)
+    replica.refuse(1)
+    eventually(lambda: replica.spool.status().waiting == 0)
+    replica.refuse(2)
+    eventually(lambda: replica.shipper.status().shipped == 3)
+    assert counts(url) == each_once([replica])
+    (loss,) = replica.losses
+    assert (loss.reason, loss.payload) == (Reason.REJECTED, unknown)
+    (aside,) = replica.folder.glob("*.rejected")
+    assert aside.read_bytes() == unknown
+    assert aside.name in loss.detail
 
 
 def test_a_server_that_is_stopped_under_load_delays_records_and_loses_none(

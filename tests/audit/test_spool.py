@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -157,20 +159,130 @@ def test_a_torn_end_costs_only_the_record_that_is_torn(opened) -> None:
     assert not kept.losses
 
 
-def test_damage_in_the_middle_is_told_and_what_stands_before_it_is_kept(opened) -> None:
+def flip(file: Path, at: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+
+
+def framed_length(payload: bytes) -> int:
+    return HEAD.size + len(payload)
+
+
+def stopped_with_a_thousand(opened) -> tuple[Path, list[bytes]]:
     kept = opened()
-    for number in range(3):
-        assert kept.refuse(b"refusal %d" % number)
+    came = [b'{"refusal": "%04d"}' % number for number in range(1_000)]
+    futures = [kept.spool.keep(payload, Importance.REFUSAL) for payload in came]
+    assert all(future.result(SECONDS) for future in futures)
     kept.stop()
     (file,) = kept.files("refusal")
-    content = bytearray(file.read_bytes())
-    content[HEAD.size + len(b"refusal 0") + HEAD.size] ^= 1
-    file.write_bytes(content)
+    return file, came
+
+
+def test_one_damaged_byte_costs_the_one_record_that_it_is_in(opened) -> None:
+    file, came = stopped_with_a_thousand(opened)
+    begins = 21 * framed_length(came[0])
+    flip(file, begins + HEAD.size + 14)
     kept = opened()
-    assert kept.handed_out() == [b"refusal 0"]
+    assert kept.handed_out() == came[:21] + came[22:]
     (loss,) = kept.losses
     assert loss.reason is Reason.DAMAGED
+    # What is left of it, for the log.
+    assert loss.payload == b'{"refusal": "0121"}'
+    (aside,) = kept.folder.glob("*.damaged")
+    assert aside.read_bytes().endswith(loss.payload)
     assert str(file) in loss.detail
+    assert aside.name in loss.detail
+
+
+def test_damage_is_counted_once_and_told_until_a_person_has_seen_to_it(opened) -> None:
+    file, came = stopped_with_a_thousand(opened)
+    flip(file, 21 * framed_length(came[0]) + HEAD.size)
+    assert len(opened().losses) == 1
+    kept = opened()
+    assert not kept.losses
+    assert len(kept.handed_out()) == 999
+    (notice,) = kept.spool.status().notices
+    assert "wait for a person" in notice
+    (aside,) = kept.folder.glob("*.damaged")
+    aside.unlink()
+    file.unlink()
+    assert not opened().spool.status().notices
+
+
+@pytest.mark.parametrize("part", range(HEAD.size))
+def test_whatever_byte_of_a_head_is_damaged_all_other_records_are_found(opened, part) -> None:
+    file, came = stopped_with_a_thousand(opened)
+    flip(file, 500 * framed_length(came[0]) + part)
+    kept = opened()
+    assert kept.handed_out() == came[:500] + came[501:]
+    assert len(kept.lost(Reason.DAMAGED)) == len(kept.losses) == 1
+
+
+def test_a_part_that_was_overwritten_with_zeros_costs_no_record_outside_of_it(opened) -> None:
+    file, came = stopped_with_a_thousand(opened)
+    size = framed_length(came[0])
+    content = bytearray(file.read_bytes())
+    content[300 * size + 5 : 400 * size - 5] = bytes(100 * size - 10)
+    file.write_bytes(content)
+    kept = opened()
+    assert kept.handed_out() == came[:300] + came[400:]
+    assert kept.lost(Reason.DAMAGED) == [b""]
+
+
+def test_a_damaged_last_record_is_told_and_its_file_goes_when_nothing_else_is_in_it(opened) -> None:
+    kept = opened()
+    assert kept.refuse(b"all there is")
+    kept.stop()
+    (file,) = kept.files("refusal")
+    flip(file, HEAD.size)
+    kept = opened()
+    assert kept.lost(Reason.DAMAGED) == [b"`ll there is"]
+    assert kept.files() == []
+    (aside,) = kept.folder.glob("*.damaged")
+    assert aside.read_bytes().endswith(b"`ll there is")
+
+
+def test_damage_that_comes_while_the_server_runs_costs_no_other_record(opened) -> None:
+    kept = opened()
+    came = [b"refusal %04d" % number for number in range(1_000)]
+    futures = [kept.spool.keep(payload, Importance.REFUSAL) for payload in came]
+    assert all(future.result(SECONDS) for future in futures)
+    (file,) = kept.files("refusal")
+    with file.open("r+b") as stored:
+        for number in (7, 999):
+            stored.seek(number * framed_length(came[0]))
+            stored.write(b"\xff" * 4)
+    assert kept.handed_out() == came[:7] + came[8:999]
+    assert kept.handed_out() == []
+    assert len(kept.lost(Reason.DAMAGED)) == len(kept.losses) == 2
+    assert kept.spool.status().waiting == 998
+    assert kept.refuse(b"after")
+    assert kept.handed_out() == [b"after"]
+
+
+def test_what_is_set_aside_is_bounded_and_what_is_not_is_told(opened, monkeypatch) -> None:
+    file, came = stopped_with_a_thousand(opened)
+    flip(file, 21 * framed_length(came[0]) + HEAD.size)
+    monkeypatch.setattr("webhook.audit.set_aside.MOST_BYTES", 10)
+    kept = opened()
+    assert len(kept.handed_out()) == 999
+    assert not list(kept.folder.glob("*.damaged"))
+    (loss,) = kept.losses
+    assert "not set aside" in loss.detail
+
+
+def test_a_file_that_is_none_of_the_spool_is_left_alone_and_told(opened) -> None:
+    kept = opened()
+    assert kept.refuse(b"no")
+    stray = kept.folder / "refusal-old.log"
+    stray.write_bytes(b"mine")
+    kept = opened()
+    assert kept.handed_out() == [b"no"]
+    assert stray.read_bytes() == b"mine"
+    (notice,) = kept.spool.status().notices
+    assert str(stray) in notice
+    assert not kept.losses
 
 
 def test_a_sequence_number_is_never_given_twice_even_when_the_clock_steps_back(
@@ -192,7 +304,7 @@ def test_a_folder_keeps_its_name(opened) -> None:
 
 
 def test_a_second_process_does_not_share_the_folder(opened, monkeypatch) -> None:
-    monkeypatch.setattr("webhook.audit.spool.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("webhook.audit.folder.LOCK_SECONDS", 0.2)
     kept = opened()
     with pytest.raises(AuditError, match="another process"):
         Spool(kept.folder)
@@ -253,6 +365,27 @@ def test_records_that_waited_too_long_are_dropped_and_told(opened, monkeypatch) 
     assert kept.handed_out() == []
 
 
+def test_records_age_also_behind_those_that_are_under_way_to_the_database(
+    opened, monkeypatch
+) -> None:
+    kept = opened(size=2048 * KIB)
+    came = [b"%4d" % number + b"x" * KIB for number in range(300)]
+    assert all(kept.refuse(payload) for payload in came)
+    kept.stop()
+    files = kept.files()
+    assert len(files) > 2
+    monkeypatch.setattr("webhook.audit.spool.AGE_CHECK_SECONDS", 0.0)
+    kept = opened(size=2048 * KIB, age=60.0)
+    assert [frame.payload for frame in kept.spool.take(1, 1)] == came[:1]
+    for file in files:
+        os.utime(file, (0, 0))
+    eventually(lambda: not any(file.exists() for file in files[1:]))
+    assert files[0].exists()
+    left = kept.handed_out()
+    assert [*came[:1], *left, *kept.lost(Reason.AGE)] == came
+    assert left
+
+
 def test_after_the_stop_a_record_is_counted_as_lost(opened) -> None:
     kept = opened()
     kept.stop()
@@ -287,6 +420,67 @@ def test_a_disk_that_hangs_holds_up_nobody_and_memory_stays_bounded(opened, monk
     assert refusal.result(SECONDS)
 
 
+class Hanging:
+    """A call of the system that hangs, for all who make it, until it is let go on."""
+
+    def __init__(self, call: Callable) -> None:
+        self.call = call
+        self.hangs, self.goes_on = threading.Event(), threading.Event()
+
+    def __call__(self, *given):
+        self.hangs.set()
+        assert self.goes_on.wait(SECONDS)
+        return self.call(*given)
+
+
+@pytest.fixture(params=["webhook.audit.lane._sync_folder", "os.fdatasync", "os.write"])
+def hanging(request, monkeypatch):
+    """A disk that hangs in one of the calls that it can hang in."""
+    module, _, name = request.param.rpartition(".")
+    held = Hanging(getattr(importlib.import_module(module), name))
+    monkeypatch.setattr(request.param, held)
+    yield held
+    held.goes_on.set()
+
+
+def test_how_the_spool_is_can_be_asked_while_the_disk_hangs(opened, hanging) -> None:
+    kept = opened()
+    refusal = kept.spool.keep(b"no", Importance.REFUSAL)
+    assert hanging.hangs.wait(SECONDS)
+    answered = threading.Thread(target=kept.spool.status, daemon=True)
+    answered.start()
+    answered.join(SECONDS / 4)
+    assert not answered.is_alive()
+    assert kept.spool.note_late(refusal)
+    status = kept.spool.status()
+    assert (status.late, status.overdue, dict(status.lost)) == (1, 1, {})
+    assert status.overdue_since is not None
+    hanging.goes_on.set()
+    assert refusal.result(SECONDS)
+    assert not kept.spool.note_late(refusal)
+    status = kept.spool.status()
+    assert (status.late, status.overdue, dict(status.lost)) == (1, 0, {})
+    assert kept.handed_out() == [b"no"]
+
+
+def test_what_a_hanging_disk_has_not_taken_at_the_stop_is_lost_and_counted_once(
+    opened, hanging
+) -> None:
+    kept = opened()
+    refusal = kept.spool.keep(b"under way", Importance.REFUSAL)
+    assert hanging.hangs.wait(SECONDS)
+    behind = kept.spool.keep(b"behind it", Importance.REFUSAL)
+    kept.note(b"a note")
+    kept.spool.stop(0.1)
+    assert not refusal.result(SECONDS)
+    assert not behind.result(SECONDS)
+    assert kept.lost(Reason.STALLED) == [b"under way", b"behind it", b"a note"]
+    hanging.goes_on.set()
+    kept.stop()
+    assert kept.spool.status().lost == {Reason.STALLED: 3}
+    assert set(opened().handed_out()) <= {b"under way"}
+
+
 def test_what_a_failed_sync_left_in_doubt_is_lost_and_does_not_come_back(
     opened, monkeypatch
 ) -> None:
@@ -299,6 +493,18 @@ def test_what_a_failed_sync_left_in_doubt_is_lost_and_does_not_come_back(
     assert kept.lost(Reason.DISK_ERROR) == [b"in doubt"]
     assert kept.handed_out() == [b"before", b"after"]
     assert opened().handed_out() == [b"before", b"after"]
+
+
+def test_a_refusal_in_doubt_that_cannot_even_be_read_again_is_lost(opened, monkeypatch) -> None:
+    kept = opened()
+    assert kept.refuse(b"before")
+    monkeypatch.setattr(os, "fdatasync", _fails)
+    monkeypatch.setattr("webhook.audit.segments.Segment.pieces", lambda *given: _fails(0))
+    assert not kept.refuse(b"in doubt")
+    monkeypatch.undo()
+    assert kept.lost(Reason.DISK_ERROR) == [b"in doubt"]
+    assert kept.spool.status().waiting == 1
+    assert kept.handed_out() == [b"before"]
 
 
 def test_a_full_disk_is_told_at_once_also_when_everything_is_shipped(opened, monkeypatch) -> None:

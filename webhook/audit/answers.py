@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from webhook.audit.errors import AuditError
-from webhook.audit.spool import waiting_records
+from webhook.audit.folder import waiting_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

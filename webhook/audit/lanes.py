@@ -5,24 +5,22 @@ Nothing here starts a thread or takes a lock; :mod:`webhook.audit.spool` does bo
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
-from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from webhook.audit.importance import Importance
+from webhook.audit.lane import Lane
 from webhook.audit.loss import Loss, Reason
-from webhook.audit.segments import HEAD, Frame, Segment, framed, frames
+from webhook.audit.segments import HEAD, SUFFIX, Segment, damaged_payloads, new_writer
+from webhook.audit.set_aside import SetAside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-SUFFIX = ".log"
-READ_BYTES = 256 * 1024
+    from webhook.audit.segments import Frame, Piece
+
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_Mark = tuple[int, int, int]
 
 
 class Failure(NamedTuple):
@@ -37,146 +35,6 @@ def reason_of(error: OSError) -> Reason:
     return Reason.DISK_FULL if error.errno in _NO_ROOM else Reason.DISK_ERROR
 
 
-class Lane:
-    """The files of one importance, oldest first; the last may be open for writing."""
-
-    def __init__(self, folder: Path, importance: Importance) -> None:
-        """Describe an empty lane."""
-        self.importance = importance
-        self.segments: deque[Segment] = deque()
-        self._folder = folder
-        self._descriptor: int | None = None
-        self._synced: _Mark = (0, 0, 0)
-        # Reading: the file that is read, how far, and what was read and not yet taken.
-        self._reading: Segment | None = None
-        self._offset = 0
-        self._ahead: deque[Frame] = deque()
-
-    @property
-    def active(self) -> Segment | None:
-        """The file that is open for writing."""
-        return self.segments[-1] if self._descriptor is not None else None
-
-    @property
-    def unsynced_from(self) -> int | None:
-        """The first sequence number that is written but perhaps not on disk."""
-        active = self.active
-        if active is None or active.size == self._synced[2]:
-            return None
-        return max(self._synced[0], active.first - 1) + 1
-
-    def write(self, sequences: Sequence[int], payloads: Sequence[bytes], largest: int) -> None:
-        """Append records, all or none of them.
-
-        Raises:
-            OSError: None of them is written.
-        """
-        active = self.active
-        if active is not None and active.size >= largest and self.unsynced_from is None:
-            self.close()
-            active = None
-        if active is None:
-            active = self._open(sequences[0])
-        parts = [framed(s, p) for s, p in zip(sequences, payloads, strict=True)]
-        assert self._descriptor is not None  # noqa: S101 - _open has set it; told to mypy
-        try:
-            _write_all(self._descriptor, b"".join(parts))
-        except OSError:
-            os.ftruncate(self._descriptor, active.size)
-            raise
-        for sequence, part in zip(sequences, parts, strict=True):
-            active.add(sequence, len(part))
-
-    def _open(self, first: int) -> Segment:
-        path = self._folder / f"{self.importance.name.lower()}-{first:020d}{SUFFIX}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o600)
-        _sync_folder(self._folder)
-        segment = Segment(path, first)
-        self.segments.append(segment)
-        self._synced = (first - 1, 0, 0)
-        return segment
-
-    def sync(self) -> None:
-        """Wait until what is written is on disk.
-
-        Raises:
-            OSError: It is not known what is; see :meth:`forget_unsynced`.
-        """
-        active = self.active
-        if active is None or self.unsynced_from is None:
-            return
-        mark = (active.last, active.count, active.size)
-        assert self._descriptor is not None  # noqa: S101 - there is an active file; told to mypy
-        os.fdatasync(self._descriptor)
-        self._synced = mark
-
-    def forget_unsynced(self) -> list[Frame]:
-        """Cut the file to what is known to be on disk, go on in another one; return the rest."""
-        active = self.active
-        if active is None:
-            return []
-        last, count, size = self._synced
-        forgotten: list[Frame] = []
-        with contextlib.suppress(OSError):
-            forgotten = [frame for frame, _ in frames(active.path, size, active.size)]
-        active.last, active.count, active.size = last, count, size
-        self._ahead = deque(f for f in self._ahead if f.sequence <= last)
-        self._reading = None
-        with contextlib.suppress(OSError):
-            # What cannot be cut stays behind the end that is known, and is not read.
-            os.truncate(active.path, size)
-        self.close()
-        if not count:
-            self.drop(active)
-        return forgotten
-
-    def close(self) -> None:
-        """Close the file that is open for writing."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def drop(self, segment: Segment) -> None:
-        """Delete a file; one that is gone already counts as deleted."""
-        if segment is self.active:
-            self.close()
-        self.segments.remove(segment)
-        if self._ahead and self._ahead[-1].sequence >= segment.first:
-            self._ahead = deque(f for f in self._ahead if f.sequence < segment.first)
-            self._reading = None
-        elif self._reading is segment:
-            self._reading = None
-        segment.path.unlink(missing_ok=True)
-
-    def peek(self, taken: int) -> Frame | None:
-        """Return the first record after a sequence number, None where there is none.
-
-        Raises:
-            OSError: A file cannot be read.
-        """
-        while self._ahead and self._ahead[0].sequence <= taken:
-            self._ahead.popleft()
-        if not self._ahead:
-            self._read_ahead(taken)
-        return self._ahead[0] if self._ahead else None
-
-    def _read_ahead(self, taken: int) -> None:
-        for segment in self.segments:
-            if segment.last <= taken:
-                continue
-            if segment is not self._reading:
-                self._reading, self._offset = segment, 0
-            started = self._offset
-            for frame, end in frames(segment.path, self._offset, segment.size):
-                self._offset = end
-                if frame.sequence > taken:
-                    self._ahead.append(frame)
-                if self._ahead and end - started >= READ_BYTES:
-                    break
-            return
-
-
 class Lanes:
     """All lanes of a folder.
 
@@ -188,15 +46,22 @@ class Lanes:
         shipped: The last sequence number that the database has.
         last_written: The last sequence number that was ever written.
         waiting: How many records the database does not have yet.
+        notices: What somebody should know of the folder, in words.
         coming: The first sequence number of those that are being written, lane after lane; None
             where none are.
     """
 
-    def __init__(self, folder: Path, *, largest: int, lost: Callable[[Loss], None]) -> None:
+    def __init__(
+        self, folder: Path, replica: str, *, largest: int, lost: Callable[[Loss], None]
+    ) -> None:
         """Read what a former process left.
+
+        A folder that was copied brings its name along, so what is written from now on bears one of
+        this process alone.
 
         Args:
             folder: Where the files are; it exists.
+            replica: The folder's name.
             largest: Bytes of all files together.
             lost: Is told of each record that is lost here.
 
@@ -206,26 +71,63 @@ class Lanes:
         self._largest = largest
         self._largest_segment = max(64 * 1024, min(largest // 64, 4 * 1024 * 1024))
         self._lost = lost
-        self._lanes = {i: Lane(folder, i) for i in Importance}
+        self._aside = SetAside(folder)
+        self.notices: list[str] = []
+        writer = new_writer(replica)
+        self._lanes = {i: Lane(folder, i, writer, self._damaged) for i in Importance}
         self.taken = 0
         self.shipped = 0
+        self.waiting = 0
         self.coming: int | None = None
-        for path in sorted(folder.glob(f"*{SUFFIX}")):
-            name = path.stem.rpartition("-")[0].upper()
-            if name in Importance.__members__:
-                self._find(self._lanes[Importance[name]], path)
+        for path in sorted(
+            p for i in Importance for p in folder.glob(f"{i.name.lower()}-*{SUFFIX}")
+        ):
+            segment = Segment.named(path, replica)
+            if segment is None:
+                self.notices.append(f"{path}: no file of the spool, left alone; move it away")
+            else:
+                self._find(segment)
+        self.notices += self._aside.notices()
         self.last_written = max((s.last for s in self._segments()), default=0)
-        self.waiting = sum(s.count for s in self._segments())
 
-    def _find(self, lane: Lane, path: Path) -> None:
-        segment = Segment.found(path)
-        if segment.damaged:
-            detail = f"{path}: {segment.damaged} bytes at the end are no record"
-            self._lost(Loss(Reason.DAMAGED, b"", detail))
+    def _find(self, segment: Segment) -> None:
+        damage = segment.find()
+        segment.harmed.update(piece.start for piece in damage)
+        aside = [self._tell_damage(segment, piece) for piece in damage]
         if segment.count:
-            lane.segments.append(segment)
-        else:
-            path.unlink()
+            self._lanes[segment.importance].segments.append(segment)
+            self.waiting += segment.count
+        elif all(aside):
+            segment.path.unlink()
+
+    def _damaged(self, segment: Segment, piece: Piece) -> None:
+        """Count what has become unreadable since the start, once."""
+        if piece.start in segment.harmed:
+            return
+        segment.harmed.add(piece.start)
+        lost = min(len(damaged_payloads(piece.rest)), segment.count)
+        segment.count -= lost
+        self.waiting -= lost
+        self._tell_damage(segment, piece)
+
+    def _tell_damage(self, segment: Segment, piece: Piece) -> bool:
+        """Set a damaged part aside for a person; return whether that was done.
+
+        What is there already was counted when it was found first.
+        """
+        name = f"{segment.path.stem}-{piece.start}.damaged"
+        if self._aside.has(name):
+            return True
+        refused = self._aside.put(name, piece.rest)
+        where = f"not set aside: {refused}" if refused else f"set aside in {name}"
+        span = f"bytes {piece.start} to {piece.end} are no record, {where}"
+        for payload in damaged_payloads(piece.rest):
+            self._lost(Loss(Reason.DAMAGED, payload, f"{segment.path}: {span}"))
+        return not refused
+
+    def set_aside(self, name: str, content: bytes) -> str:
+        """Keep bytes for a person in a file of their own; return why not, "" where it is done."""
+        return self._aside.put(name, content)
 
     def _segments(self) -> Iterator[Segment]:
         return (segment for lane in self._lanes.values() for segment in lane.segments)
@@ -296,12 +198,19 @@ class Lanes:
         """
         for lane in self._lanes.values():
             for segment in tuple(lane.segments):
-                if segment.first <= self.taken or segment.path.stat().st_mtime >= moment:
+                if segment.path.stat().st_mtime >= moment:
                     break
-                self._lose(lane, segment, Reason.AGE)
+                # What was handed out may be in the database already; what stands behind it is not.
+                if segment.first > self.taken:
+                    self._lose(lane, segment, Reason.AGE)
 
     def _lose(self, lane: Lane, segment: Segment, reason: Reason) -> None:
-        found = [frame for frame, _ in frames(segment.path, 0, segment.size)]
+        found = []
+        for piece in segment.pieces():
+            if piece.frame is not None:
+                found.append(piece.frame)
+            else:
+                self._damaged(segment, piece)
         lane.drop(segment)
         self.waiting -= len(found)
         for frame in found:
@@ -335,28 +244,17 @@ class Lanes:
                     break
                 if segment.last != self.last_written:
                     lane.drop(segment)
+        if all(segment.last <= sequence for segment in self._segments()):
+            # Of what was damaged nobody may know how many it was.
+            self.waiting = 0
 
-    def forget_unsynced(self, importance: Importance) -> list[Frame]:
-        """Give up what may not be on disk; return it."""
-        forgotten = self._lanes[importance].forget_unsynced()
-        self.waiting -= len(forgotten)
-        return forgotten
+    def forget_unsynced(self, importance: Importance) -> tuple[list[Frame], int]:
+        """Give up what may not be on disk; return what of it can be read, and how many it is."""
+        forgotten, count = self._lanes[importance].forget_unsynced()
+        self.waiting -= count
+        return forgotten, count
 
     def close(self) -> None:
         """Close all files."""
         for lane in self._lanes.values():
             lane.close()
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

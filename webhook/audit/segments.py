@@ -1,4 +1,4 @@
-"""Files of records on disk: append only, each record framed, so that a torn end is noticed.
+"""Files of records on disk: append only, each record framed, so that damage is noticed.
 
 A frame is 16 bytes of head (length of the payload, CRC-32 of sequence number and payload, sequence
 number; little-endian) and the payload.
@@ -6,26 +6,70 @@ number; little-endian) and the payload.
 
 from __future__ import annotations
 
-import os
+import re
 import struct
+import uuid
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
+
+from webhook.audit.importance import Importance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 HEAD = struct.Struct("<IIQ")
+TAG_LENGTH = 12
+LONGEST_WRITER = 80
 _SEQUENCE = struct.Struct("<Q")
-LARGEST_PAYLOAD = 16 * 1024 * 1024
+SUFFIX = ".log"
+LARGEST_PAYLOAD = 16 * 1024 * 1024 - 1
 """Bytes; a head that tells more is none."""
+# Where a head may begin: the first byte of the length is 0, that of the sequence number too (it
+# counts microseconds), and the number is none. Text has no such bytes, so it is passed quickly.
+_HEAD_LIKE = re.compile(rb"(?s)(?=.{3}\0.{4}(?!\0{8}).{7}\0)")
+
+
+_NAME = re.compile(r"(note|warning|exception|refusal)-(\d{20})(?:-([0-9a-f]{12}))?\.log")
 
 
 class Frame(NamedTuple):
-    """A record as it stands in a file: its sequence number and its bytes."""
+    """A record as it stands in a file.
+
+    Attributes:
+        sequence: Its number among those of its writer.
+        payload: Its bytes.
+        writer: The name of the process that wrote it; no two have the same.
+    """
 
     sequence: int
     payload: bytes
+    writer: str = ""
+
+
+class Piece(NamedTuple):
+    """A part of a file: one record, or bytes that are none.
+
+    Attributes:
+        start, end: Where it lies, in bytes.
+        frame: The record; None where the bytes are none.
+        rest: Those bytes.
+    """
+
+    start: int
+    end: int
+    frame: Frame | None
+    rest: bytes = b""
+
+
+def new_writer(replica: str) -> str:
+    """Return a name for a process that begins to write."""
+    return writer_name(replica, uuid.uuid4().hex[:TAG_LENGTH])
+
+
+def writer_name(replica: str, tag: str) -> str:
+    """Return the name of a process that writes, of at most 80 characters, as the database takes."""
+    return f"{replica[: LONGEST_WRITER - TAG_LENGTH - 1]}-{tag}"
 
 
 def framed(sequence: int, payload: bytes) -> bytes:
@@ -38,65 +82,116 @@ class Segment:
     """One file of records, numbered upwards.
 
     Attributes:
-        path: The file; its name ends in the first sequence number.
+        path: The file; its name tells importance, first sequence number and writer.
+        importance: That of its records.
+        writer: The name of the process that wrote it.
         first, last: Sequence numbers; ``last`` is ``first - 1`` while the file is empty.
         count: How many records it has.
         size: Bytes, up to the end of the last whole record.
-        damaged: Bytes at the end that are no record; 0 where all is well or the end is torn.
+        harmed: Where damage begins that is counted already.
     """
 
-    def __init__(self, path: Path, first: int) -> None:
+    def __init__(self, path: Path, importance: Importance, first: int, writer: str) -> None:
         """Describe a file that has no record yet."""
         self.path = path
+        self.importance = importance
+        self.writer = writer
         self.first = first
         self.last = first - 1
         self.count = 0
         self.size = 0
-        self.damaged = 0
-
-    def add(self, sequence: int, length: int) -> None:
-        """Note that a record was appended; ``length`` is that of its frame."""
-        self.last = sequence
-        self.count += 1
-        self.size += length
+        self.harmed: set[int] = set()
 
     @classmethod
-    def found(cls, path: Path) -> Segment:
-        """Describe a file as a former process left it, cut to its last whole record.
+    def new(cls, folder: Path, importance: Importance, first: int, writer: str) -> Segment:
+        """Describe a file that is about to be made."""
+        tag = writer[-TAG_LENGTH:]
+        name = f"{importance.name.lower()}-{first:020d}-{tag}{SUFFIX}"
+        return cls(folder / name, importance, first, writer)
 
-        A process that was killed leaves at most one record that is not whole, at the end. If more
-        than that cannot be read, something else harmed the file.
+    @classmethod
+    def named(cls, path: Path, replica: str) -> Segment | None:
+        """Describe a file of a folder that is called so; None where it is none of a spool."""
+        name = _NAME.fullmatch(path.name)
+        if name is None:
+            return None
+        importance, first, tag = name.groups()
+        # Files of the first versions do not tell who wrote them.
+        writer = writer_name(replica, tag) if tag else replica
+        return cls(path, Importance[importance.upper()], int(first), writer)
+
+    def add(self, sequence: int, end: int) -> None:
+        """Note that there is a record that ends at an offset."""
+        self.last = sequence
+        self.count += 1
+        self.size = end
+
+    def find(self) -> list[Piece]:
+        """Note the records that a former process left; return what is damaged.
+
+        A process that was killed leaves at most one record that is not whole, at the end, and
+        nobody was told of it. Whatever else cannot be read was harmed later. What stands behind
+        it is found all the same.
 
         Raises:
-            OSError: It cannot be read or cut.
-            ValueError: Its name has no sequence number.
+            OSError: The file cannot be read.
         """
-        segment = cls(path, int(path.stem.rpartition("-")[2]))
-        content = path.read_bytes()
-        torn = False
-        for sequence, length in _whole(content):
-            segment.add(sequence, length)
-        left = len(content) - segment.size
-        if left:
-            torn = _is_torn(content[segment.size :])
-            os.truncate(path, segment.size)
-        segment.damaged = 0 if torn else left
-        return segment
+        content = self.path.read_bytes()
+        damage = []
+        for piece in pieces(content):
+            if piece.frame is not None:
+                self.add(piece.frame.sequence, piece.end)
+            elif piece.end < len(content) or not _is_torn(piece.rest):
+                damage.append(piece)
+        return damage
+
+    def pieces(self, start: int = 0) -> Iterator[Piece]:
+        """Yield what follows an offset between two records.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        with self.path.open("rb") as file:
+            file.seek(start)
+            content = file.read(self.size - start)
+        for piece in pieces(content):
+            frame = piece.frame and piece.frame._replace(writer=self.writer)
+            yield Piece(start + piece.start, start + piece.end, frame, piece.rest)
 
 
-def _whole(content: bytes) -> Iterator[tuple[int, int]]:
-    """Yield sequence number and length of each frame, up to the first that is not whole."""
+def pieces(content: bytes) -> Iterator[Piece]:
+    """Yield each record, and what lies between records and is none."""
     at = 0
-    while at + HEAD.size <= len(content):
-        length, check, sequence = HEAD.unpack_from(content, at)
-        end = at + HEAD.size + length
-        if length > LARGEST_PAYLOAD or end > len(content):
-            return
-        payload = content[at + HEAD.size : end]
-        if zlib.crc32(payload, zlib.crc32(_SEQUENCE.pack(sequence))) != check:
-            return
-        yield sequence, end - at
+    while at < len(content):
+        frame = _frame_at(content, at)
+        if frame is not None:
+            end = at + HEAD.size + len(frame.payload)
+            yield Piece(at, end, frame)
+        else:
+            end = _next_frame(content, at + 1)
+            yield Piece(at, end, None, content[at:end])
         at = end
+
+
+def _frame_at(content: bytes, at: int) -> Frame | None:
+    if at + HEAD.size > len(content):
+        return None
+    length, check, sequence = HEAD.unpack_from(content, at)
+    end = at + HEAD.size + length
+    if length > LARGEST_PAYLOAD or end > len(content):
+        return None
+    payload = content[at + HEAD.size : end]
+    if zlib.crc32(payload, zlib.crc32(_SEQUENCE.pack(sequence))) != check:
+        return None
+    return Frame(sequence, payload)
+
+
+def _next_frame(content: bytes, at: int) -> int:
+    """Return where the next whole record begins, the end where there is none."""
+    for match in _HEAD_LIKE.finditer(content, at):
+        if _frame_at(content, match.start()) is not None:
+            return match.start()
+    return len(content)
 
 
 def _is_torn(rest: bytes) -> bool:
@@ -107,32 +202,16 @@ def _is_torn(rest: bytes) -> bool:
     return length <= LARGEST_PAYLOAD and HEAD.size + length > len(rest)
 
 
-def all_frames(path: Path) -> Iterator[Frame]:
-    """Yield each whole record of a file that a server may be writing.
+def damaged_payloads(content: bytes) -> list[bytes]:
+    """Return what is left of the records in a damaged part, one at least.
 
-    Raises:
-        OSError: The file cannot be read.
+    Where the heads still lead from one to the next and to the end, that is each payload; else
+    nobody knows how many there were, and it is one, empty.
     """
-    content = path.read_bytes()
-    at = 0
-    for sequence, length in _whole(content):
-        yield Frame(sequence, content[at + HEAD.size : at + length])
-        at += length
-
-
-def frames(path: Path, start: int, end: int) -> Iterator[tuple[Frame, int]]:
-    """Yield each record between two offsets of a file, and the offset behind it.
-
-    Both offsets stand between records, and what lies between them is known to be whole.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    with path.open("rb") as file:
-        file.seek(start)
-        at = start
-        while at < end:
-            length, _, sequence = HEAD.unpack(file.read(HEAD.size))
-            payload = file.read(length)
-            at += HEAD.size + length
-            yield Frame(sequence, payload), at
+    found, at = [], 0
+    while at + HEAD.size <= len(content):
+        length: int = HEAD.unpack_from(content, at)[0]
+        end = at + HEAD.size + length
+        found.append(content[at + HEAD.size : end])
+        at = end
+    return found if at == len(content) else [b""]

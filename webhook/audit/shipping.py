@@ -6,6 +6,8 @@ import random
 import threading
 import time
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DataError
@@ -40,7 +42,9 @@ class ShippingStatus:
     """How the way to the database is.
 
     Attributes:
-        shipped: Records that the database took since the start.
+        shipped: Records that were written into the database since the start. What it had already
+            does not count, nor what it did not take; after a commit that was cut off nobody knows
+            which of the two it was, and it does not count either.
         failure: Why it does not take any now; "" where it does.
         failing_since: Since when, in seconds since 1970; None where it does.
         lag: Seconds since the oldest record that is under way was made; 0 where none is.
@@ -149,11 +153,12 @@ class Shipper:
         size = sum(len(frame.payload) for frame in self._batch)
         full = len(self._batch) >= BATCH or size >= BATCH_BYTES
         try:
-            store.write(self._spool.replica, self._batch)
+            # What a former process left and what this one wrote may meet in one batch.
+            for writer, frames in groupby(self._batch, key=attrgetter("writer")):
+                self._shipped += store.write(writer, list(frames))
         except (DataError, ValueError):
             self._ship_one_by_one(store)
         self._spool.note_shipped(self._batch[-1].sequence, len(self._batch))
-        self._shipped += len(self._batch)
         self._batch = []
         return full
 
@@ -162,13 +167,12 @@ class Shipper:
         while self._batch:
             frame = self._batch[0]
             try:
-                store.write(self._spool.replica, [frame])
+                self._shipped += store.write(frame.writer, [frame])
             except (DataError, ValueError) as error:
-                self._spool.reject(frame.payload, why(error))
+                self._spool.reject(frame, why(error))
             if len(self._batch) == 1:
                 return
             self._spool.note_shipped(frame.sequence, 1)
-            self._shipped += 1
             self._batch = self._batch[1:]
 
     def _works(self) -> None:
