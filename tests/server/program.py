@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flask import Blueprint
 
-from webhook.review.answer import Answer
+from webhook.review.answer import Answer, Keeping
 from webhook.review.errors import NotAReview
 from webhook.serving.errors import StartError
 from webhook.serving.metrics import Metrics
@@ -35,9 +35,9 @@ async def fail_to_keep() -> None:
 def answer(path: str, body: bytes, late: str) -> Answer:
     said = json.dumps({"path": path, "length": len(body), "late": late}).encode()
     if body.startswith(b"keep "):
-        return Answer(said, keep(Path(body.removeprefix(b"keep ").decode())))
+        return Answer(said, Keeping(keep(Path(body.removeprefix(b"keep ").decode()))))
     if body == b"cannot keep":
-        return Answer(said, fail_to_keep())
+        return Answer(said, Keeping(fail_to_keep()))
     if body.startswith(b"large "):
         return Answer(b" " * int(body.removeprefix(b"large ")))
     if body == b"not a review":

@@ -59,6 +59,7 @@ class Audit:
         self,
         settings: AuditSettings,
         on_loss: Callable[[Loss], None],
+        on_late: Callable[[bytes], None],
         report: Callable[[str], None],
     ) -> None:
         """Open the spool; :meth:`start` begins to write and to ship.
@@ -66,12 +67,14 @@ class Audit:
         Args:
             settings: Where it is kept.
             on_loss: Is told of each record that is lost. It must not raise.
+            on_late: Is told of each refusal that is told before it is on disk. It must not raise.
             report: Is told how the audit is, in words, whenever that changes. It must not raise.
 
         Raises:
             AuditError: The folder cannot be used.
         """
         self._settings = settings
+        self._on_late = on_late
         self._report = report
         self._spool = Spool(settings.folder, settings.limits, on_loss)
         self._shipper = Shipper(self._spool, settings.url, settings.retention, self._tell)
@@ -95,6 +98,15 @@ class Audit:
         """
         return self._spool.keep(record.encode(), IMPORTANCE[record.outcome])
 
+    def note_late(self, future: Future[bool], record: Record) -> None:
+        """Note that a refusal is told, although what :meth:`keep` returned has not ended.
+
+        The disk hangs, and may never take it: the record is handed on to be written elsewhere.
+        """
+        if self._spool.note_late(future):
+            self._on_late(record.encode())
+            self._tell()
+
     def status(self) -> AuditStatus:
         """Return the state of this moment."""
         return AuditStatus(self._spool.status(), self._shipper.status())
@@ -109,9 +121,16 @@ class Audit:
         if status.shipping.failure:
             since = _at(status.shipping.failing_since)
             troubles.append(f"the database takes nothing since {since}: {status.shipping.failure}")
+        if status.spool.overdue:
+            since = _at(status.spool.overdue_since)
+            troubles.append(
+                f"the disk hangs: {status.spool.overdue} refusals told since {since} are not on it "
+                "yet, the log has them"
+            )
         if status.spool.lost:
             lost = ", ".join(f"{reason.value} {n}" for reason, n in status.spool.lost.items())
             troubles.append(f"records lost ({lost}), the last at {_at(status.spool.lost_at)}")
+        troubles += status.spool.notices
         where = f"spool {self._settings.folder}, {self._database()}"
         if not troubles:
             return where

@@ -67,15 +67,23 @@ class DecisionLog:
 
     def lost(self, loss: Loss) -> None:
         """Write a record that the audit could not keep, whole: this line is all that is left."""
+        self._write_record("decision not kept", loss.reason.value, loss.detail, loss.payload)
+
+    def late(self, payload: bytes) -> None:
+        """Write a refusal that is told before the audit has it on disk, whole."""
+        detail = "it is told although the disk has not taken it yet, and may never take it"
+        self._write_record("decision not on disk yet", "late", detail, payload)
+
+    def _write_record(self, message: str, reason: str, detail: str, payload: bytes) -> None:
         time = self._now()
         line = json.dumps(
             {
                 "time": time,
                 "level": "error",
-                "message": "decision not kept",
-                "reason": loss.reason.value,
-                "detail": _capped(loss.detail, LONGEST_TEXT),
-                "record": _record(loss.payload),
+                "message": message,
+                "reason": reason,
+                "detail": _capped(detail, LONGEST_TEXT),
+                "record": _record(payload),
             }
         )
         line = _escaped(f"{time} {line}") if self._as_text else line

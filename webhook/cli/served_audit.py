@@ -11,9 +11,10 @@ from webhook.audit.event_recorder import EventRecorder
 from webhook.audit.recording import is_kept, record_of
 from webhook.cli.printing import say
 from webhook.cluster.access import AccessReviews
+from webhook.review.answer import Keeping
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from flask import Blueprint
 
@@ -76,9 +77,11 @@ class ServedAudit:
             readiness.report("audit", True, text)
 
         try:
-            self._audit = Audit(settings, log.lost, report)
+            self._audit = Audit(settings, log.lost, log.late, report)
         except AuditError as error:
             raise StartError(str(error)) from error
+        for notice in self._audit.status().spool.notices:
+            say(f"audit: {notice}")
         metrics.add(AuditCollector(self._audit.status))
         access = this_host_alone
         if cluster is not None:
@@ -107,7 +110,7 @@ class ServedAudit:
 
     def keep(
         self, review: Review, decision: Decision, circumstances: Circumstances
-    ) -> Awaitable[object] | None:
+    ) -> Keeping | None:
         """Keep a decision; called on the event loop's thread.
 
         Returns:
@@ -118,10 +121,11 @@ class ServedAudit:
         record = record_of(review, decision, replace(circumstances, facts_age=self._facts_age()))
         if self._events is not None:
             self._events.tell(record)
-        if self._audit is None:
+        audit = self._audit
+        if audit is None:
             return None
-        future = self._audit.keep(record)
+        future = audit.keep(record)
         if future is None:
             return None
         on_disk: asyncio.Future[bool] = asyncio.wrap_future(future)
-        return on_disk
+        return Keeping(on_disk, lambda: audit.note_late(future, record))

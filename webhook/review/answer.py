@@ -24,9 +24,27 @@ if TYPE_CHECKING:
 MUTATE = "/mutate"
 VALIDATE = "/validate"
 
-Keeper = Callable[["Review", "Decision", Circumstances], Awaitable[object] | None]
-"""Is told of each decision and of how it was made. What it returns, if anything, ends when the
-decision is kept, on disk for instance: the reply waits for that, but never past its deadline."""
+
+def _nothing() -> None:
+    """Do nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """A decision that is being kept, on disk for instance; its reply waits for that.
+
+    Attributes:
+        ends: Ends when it is kept.
+        late: To be called when the reply cannot wait any longer, and leaves before that.
+    """
+
+    ends: Awaitable[object]
+    late: Callable[[], None] = _nothing
+
+
+Keeper = Callable[["Review", "Decision", Circumstances], Keeping | None]
+"""Is told of each decision and of how it was made. Where it returns something, the reply waits
+until that ends, but never past its deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +53,11 @@ class Answer:
 
     Attributes:
         body: An AdmissionReview in JSON.
-        kept: Ends when the decision is kept; None where nothing is to be waited for.
+        kept: The decision's; None where nothing is to be waited for.
     """
 
     body: bytes
-    kept: Awaitable[object] | None = None
+    kept: Keeping | None = None
 
 
 def _ignore(review: Review, decision: Decision, circumstances: Circumstances) -> None:

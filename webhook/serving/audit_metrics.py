@@ -47,7 +47,14 @@ class AuditCollector(Collector):
             lost.add_metric((reason.value,), now.spool.lost.get(reason, 0))
         yield lost
         yield CounterMetricFamily(
-            f"{PREFIX}shipped", "Records that the database took.", value=now.shipping.shipped
+            f"{PREFIX}late",
+            "Refusals that were told before they were on disk; the log has each of them whole.",
+            value=now.spool.late,
+        )
+        yield CounterMetricFamily(
+            f"{PREFIX}shipped",
+            "Records written to the database, those it had already left out.",
+            value=now.shipping.shipped,
         )
         yield GaugeMetricFamily(
             f"{PREFIX}spool_bytes", "Bytes of the spool's files.", value=now.spool.size

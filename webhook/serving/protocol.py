@@ -189,12 +189,14 @@ class ReviewProtocol(asyncio.BufferedProtocol):
 
         def then(in_time: bool) -> None:
             request.waiting = None
+            if not in_time:
+                kept.late()
             if not in_time and not missed:
                 reviews.metrics.count_deadline_miss(Miss.RECORD)
             self._answer(request, reply)
             self._settle(finished=self._go_on())
 
-        request.waiting = Waiting(kept, deadline - time.perf_counter(), then)
+        request.waiting = Waiting(kept.ends, deadline - time.perf_counter(), then)
 
     def _send_away(self) -> None:
         self._give_up_body(replies.SENT_AWAY)

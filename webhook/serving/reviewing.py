@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from webhook.serving.metrics import Miss
 from webhook.serving.replies import Reply
 
 if TYPE_CHECKING:
-    from webhook.review.answer import Answer
+    from webhook.review.answer import Answer, Keeping
     from webhook.serving.metrics import Metrics
 
 Answering = Callable[[str, bytes, str], "Answer"]
@@ -40,9 +40,7 @@ class Reviews:
         self.in_flight = InFlight(most_reviews, metrics.count_shed)
         metrics.watch_in_flight(self.in_flight.count)
 
-    def review(
-        self, path: str, body: bytes, deadline: float
-    ) -> tuple[Reply, Awaitable[object] | None, bool]:
+    def review(self, path: str, body: bytes, deadline: float) -> tuple[Reply, Keeping | None, bool]:
         """Have a review decided.
 
         Args:
@@ -51,8 +49,8 @@ class Reviews:
             deadline: By when the reply should have left, on the clock of ``time.perf_counter``.
 
         Returns:
-            The reply; what ends when the decision is kept, None where nothing is to be waited
-            for; whether the deadline was missed, which is then counted.
+            The reply; the decision that is being kept, None where nothing is to be waited for;
+            whether the deadline was missed, which is then counted.
         """
         late = time.perf_counter() >= deadline
         try:

@@ -18,7 +18,7 @@ from webhook.cluster.documents import STANDARD_INPUT
 from webhook.policy.findings import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from webhook.audit.keeper import AuditSettings
     from webhook.cli.loading import FactsPlace
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from webhook.model.snapshot import Snapshot
     from webhook.policy.configuration import Configuration
     from webhook.review.admission import Review
+    from webhook.review.answer import Keeping
     from webhook.review.decision import Circumstances, Decision
     from webhook.serving.key_pair import KeyPair
     from webhook.serving.metrics import Metrics
@@ -240,9 +241,7 @@ def build(
 
     kept = ServedAudit(audit, readiness, metrics, log, cluster, source.age, events=events)
 
-    def keep(
-        review: Review, decision: Decision, circumstances: Circumstances
-    ) -> Awaitable[object] | None:
+    def keep(review: Review, decision: Decision, circumstances: Circumstances) -> Keeping | None:
         for result in decision.rules:
             metrics.count_decision(result.rule, result.mode.value, result.outcome)
         if decision.blind is not None:
