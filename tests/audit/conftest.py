@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 
 from tests.audit.postgres import Postgres
+from webhook.audit import schema
 from webhook.audit.database import database_url, engine_of, migrate, sqlite_url
 
 SECONDS = 60
@@ -23,6 +25,22 @@ def eventually(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def rows_by_decision(engine) -> dict[str, list[int]]:
+    """Return the counts of the rows that each decision id leads to."""
+    query = sa.select(schema.decision.c.decision, schema.record.c.count).join(
+        schema.record, schema.record.c.id == schema.decision.c.record_id
+    )
+    found: dict[str, list[int]] = {}
+    try:
+        with engine.connect() as connection:
+            for decision, count in connection.execute(query):
+                found.setdefault(decision, []).append(count)
+    except (sa.exc.OperationalError, sa.exc.ProgrammingError):
+        # The server has not made its tables yet.
+        return {}
+    return found
 
 
 @pytest.fixture(scope="session")

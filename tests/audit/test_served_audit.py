@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.audit.conftest import SECONDS, eventually
+from tests.audit.conftest import SECONDS, eventually, rows_by_decision
 from tests.cli.guard import Guard
 from webhook.audit import schema
 from webhook.audit.database import database_url, engine_of, sqlite_url
@@ -49,22 +49,6 @@ def reader(url):
     engine = engine_of(url)
     yield engine
     engine.dispose()
-
-
-def rows_by_decision(engine) -> dict[str, list[int]]:
-    """Return the counts of the rows that each decision id leads to."""
-    query = sa.select(schema.decision.c.decision, schema.record.c.count).join(
-        schema.record, schema.record.c.id == schema.decision.c.record_id
-    )
-    found: dict[str, list[int]] = {}
-    try:
-        with engine.connect() as connection:
-            for decision, count in connection.execute(query):
-                found.setdefault(decision, []).append(count)
-    except (sa.exc.OperationalError, sa.exc.ProgrammingError):
-        # The server has not made its tables yet.
-        return {}
-    return found
 
 
 def test_a_refusal_is_found_by_the_id_that_the_user_was_given(serve, reader) -> None:

@@ -12,12 +12,10 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
-from tests.audit.conftest import SECONDS, eventually
+from tests.audit.conftest import SECONDS, eventually, rows_by_decision
 from tests.audit.postgres import Postgres
 from tests.audit.recorded import NOON, an_id, change, refusal
-from webhook.audit import schema
 from webhook.audit.database import database_url, engine_of, sqlite_url
 from webhook.audit.importance import Importance
 from webhook.audit.loss import Loss, Reason
@@ -98,13 +96,7 @@ def quick(monkeypatch):
 def counts(url) -> dict[str, list[int]]:
     """Return the counts of the rows that each decision id leads to."""
     engine = engine_of(url)
-    query = sa.select(schema.decision.c.decision, schema.record.c.count).join(
-        schema.record, schema.record.c.id == schema.decision.c.record_id
-    )
-    found: dict[str, list[int]] = {}
-    with engine.connect() as connection:
-        for decision, count in connection.execute(query):
-            found.setdefault(decision, []).append(count)
+    found = rows_by_decision(engine)
     engine.dispose()
     return found
 
