@@ -210,6 +210,8 @@ def test_the_server_starts_and_refuses_without_its_database_and_says_so(tmp_path
 def test_without_a_folder_the_audit_is_said_not_to_be_kept(tmp_path) -> None:
     guard = Guard(tmp_path)
     try:
+        # Whoever has answered is ready.
+        assert guard.refused("anna")
         assert "audit: ready since" in guard.ops("/readyz?verbose")
         assert "not kept: no --audit-dir" in guard.ops("/readyz?verbose")
     finally:
