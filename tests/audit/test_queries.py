@@ -191,14 +191,7 @@ def test_conditions_that_nothing_meets_together_are_answered_from_indexes_alone(
         Store(engine).write("r1", [Frame(number + 1, record.encode())])
     engine.dispose()
     reader = Reader(sqlite_url(tmp_path))
-    read: list[str] = []
-
-    @event.listens_for(reader._engine, "before_cursor_execute")
-    def plan(connection, cursor, statement, parameters, *_: object) -> None:
-        if not statement.startswith("EXPLAIN"):
-            told = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
-            read.extend(row[3] for row in told)
-
+    read = _steps(reader)
     assert reader.page(wanted, 50).found == []
     assert not any("INTEGER PRIMARY KEY" in step for step in read), read
     assert any("SEARCH other USING COVERING INDEX" in step for step in read), "\n".join(read)
@@ -214,6 +207,33 @@ def test_every_id_that_was_given_leads_to_its_record(reader, engine) -> None:
         reader.by_decision(ids[0])[0].row_id
     }
     assert reader.by_decision(an_id()) == []
+
+
+def test_following_reads_no_index_whole(tmp_path) -> None:
+    engine = engine_of(sqlite_url(tmp_path))
+    migrate(engine)
+    Store(engine).write("r1", [Frame(1, refusal().encode())])
+    engine.dispose()
+    reader = Reader(sqlite_url(tmp_path))
+    steps = _steps(reader)
+    for wanted in (Filter(), Filter(user="anna", outcomes=("refused",)), Filter(node="node-a")):
+        reader.changed(wanted, reader.newest())
+    assert any("audit_record_by_time (last_time>?)" in step for step in steps), steps
+    assert not any(step.startswith("SCAN audit_record") for step in steps), steps
+    assert all("audit_record_by_time" in step for step in steps if " INDEX " in step), steps
+    reader.close()
+
+
+def _steps(reader: Reader) -> list[str]:
+    """Return a list that gets the steps by which SQLite answers whatever is asked."""
+    steps: list[str] = []
+
+    @event.listens_for(reader._engine, "before_cursor_execute")
+    def plan(connection, cursor, statement, parameters, *_: object) -> None:
+        told = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        steps.extend(row[3] for row in told)
+
+    return steps
 
 
 @pytest.mark.parametrize("text", ["\0", "\udcff", "'", "%", "\\", "x" * 900, "\U0010ffff"])
