@@ -281,3 +281,13 @@ def test_a_preset_that_cannot_be_read_counts_in_its_own_namespace() -> None:
 
 def test_a_harvester_upgrade_that_cannot_be_read_counts_as_running() -> None:
     assert with_broken(*REFUSED, {**UPGRADE, "status": "?"}).facts.upgrading
+
+
+def test_a_vmi_that_cannot_be_read_is_not_taken_as_one_that_is_not_there() -> None:
+    facts = (node("a"), node("b"), broken(vmi()), launcher())
+    decision = with_broken(*facts).ask(migration())
+
+    assert (decision.outcome, decision.allowed) == ("blind", True)
+    assert decision.warnings[0].startswith("not judged: VMI prod/web cannot be read: spec: ")
+    assert with_broken(*facts, configuration="whenBlind: deny").ask(migration()).code == 403
+    assert with_broken(*facts).ask(migration("ghost")).outcome == "left-to-kubevirt"

@@ -136,6 +136,14 @@ class Snapshot:
         ]
         return told("pod", pods) or told("RuntimeClass", classes)
 
+    def unsure_of_vmi(self, key: str) -> str:
+        """Say that a VMI is there and cannot be read, "" where it can, or is not there.
+
+        Args:
+            key: ``namespace/name``.
+        """
+        return told("VMI", [one for one in self.unreadable.get("vmis", ()) if one.key == key])
+
     def without_nodes(self) -> str:
         """Say that no node is known that a VM could run on, "" where there is one."""
         if not self.nodes.by_name:

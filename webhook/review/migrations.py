@@ -48,7 +48,7 @@ def mutate_created(case: Case) -> None:
         share_id_of_earlier_refusal(case, judged)
         _add_selectors(case, judged)
         case.refusal_follows = refuses(case, judged)
-    elif (vmi is None or case.snapshot.blind()) and _denies_when_blind(case):
+    elif _blind(case, migration, vmi) and _denies_when_blind(case):
         _share_id_of_blind_refusal(case, migration)
         case.refusal_follows = True
     case.patch.set(("metadata", "annotations", DECISION), case.decision_id)
@@ -64,11 +64,11 @@ def validate_created(case: Case) -> None:
     _take_id(case, migration)
     if not case.snapshot.stale and _left_to_kubevirt(case, migration, vmi):
         return
-    blind = case.late or (case.blind if vmi is None else case.blind_to(vmi))
+    blind = _blind(case, migration, vmi)
     if blind or vmi is None:
         if _denies_when_blind(case):
             _share_id_of_blind_refusal(case, migration)
-        _conclude_blind(case, blind or "the VMI is not among the facts")
+        _conclude_blind(case, blind)
         return
     if case.override.ignored:
         case.warn(case.override.ignored)
@@ -102,6 +102,16 @@ def _facts(case: Case) -> tuple[Migration, VirtualMachineInstance | None]:
     return migration, vmi
 
 
+def _blind(case: Case, migration: Migration, vmi: VirtualMachineInstance | None) -> str:
+    """Say why the migration cannot be judged, "" where it can."""
+    if case.late:
+        return case.late
+    if vmi is not None:
+        return case.blind_to(vmi)
+    unsure = case.snapshot.unsure_of_vmi(f"{migration.namespace}/{migration.vmi_name}")
+    return unsure or case.blind or "the VMI is not among the facts"
+
+
 def _left_to_kubevirt(case: Case, migration: Migration, vmi: VirtualMachineInstance | None) -> bool:
     """Tell whether virt-api refuses the migration itself; the user then reads one reason.
 
@@ -113,7 +123,8 @@ def _left_to_kubevirt(case: Case, migration: Migration, vmi: VirtualMachineInsta
         codes = {b.code for b in blockers(vmi)}
         refused = "final" in codes or ("not-live-migratable" in codes and not waived)
     else:
-        refused = True
+        # One that is there and cannot be read here, virt-api may well be able to read.
+        refused = not case.snapshot.unsure_of_vmi(f"{migration.namespace}/{migration.vmi_name}")
     if refused:
         case.conclude_as(Outcome.LEFT_TO_KUBEVIRT)
     return refused
