@@ -65,8 +65,8 @@ fuzz: setup ## 100,000 damaged reviews, new ones every time; fewer: INPUTS=2000
 		FUZZ_INPUTS=$$round $(BIN)/python -m pytest -q -k fuzz tests/server $(ARGS) || exit 1; \
 	done
 
-torture: setup ## kill a server under load 200 times; every refusal told must be in the audit
-	@AUDIT_KILLS=200 $(BIN)/python -m pytest -q tests/audit/test_served_audit.py $(ARGS)
+torture: setup ## kill a server under load 200 times, stop its database for a minute: the audit must have all
+	@AUDIT_KILLS=200 AUDIT_OUTAGE_SECONDS=60 $(BIN)/python -m pytest -q tests/audit/test_served_audit.py $(ARGS)
 
 bench: setup ## run every benchmark in bench/
 	@set -e; for file in bench/*.py; do \

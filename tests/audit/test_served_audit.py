@@ -9,12 +9,14 @@ import random
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from tests.audit.conftest import SECONDS, eventually, rows_by_decision
+from tests.audit.postgres import Postgres
 from tests.cli.guard import Guard
 from webhook.audit import schema
 from webhook.audit.database import database_url, engine_of, sqlite_url
@@ -22,6 +24,8 @@ from webhook.cli.audit_options import DATABASE_VARIABLE
 
 KILLS = int(os.environ.get("AUDIT_KILLS", "4"))
 """`make torture` kills 200 times."""
+OUTAGE_SECONDS = float(os.environ.get("AUDIT_OUTAGE_SECONDS", "3"))
+"""How long the database is away under load; with `make torture` a minute."""
 CLIENTS = 6
 
 
@@ -85,20 +89,36 @@ def test_a_stopped_server_has_shipped_what_it_kept(serve, reader) -> None:
 
 
 class Client(threading.Thread):
-    """Has migrations refused, each for another user, until the server is gone."""
+    """Asks for migrations, each for another user, until the server is gone or it is told to end."""
 
     def __init__(self, guard: Guard, name: str) -> None:
         super().__init__()
         self.guard = guard
         self.user = name
+        self.ends = threading.Event()
         self.told: list[str] = []
+        self.answered: list[float] = []
 
     def run(self) -> None:
         try:
-            while True:
-                self.told.append(self.guard.refused(f"{self.user}-{len(self.told)}"))
+            while not self.ends.is_set():
+                self.told.append(self.ask(f"{self.user}-{len(self.told)}"))
+                self.answered.append(time.monotonic())
         except (OSError, http.client.HTTPException):
             return
+
+    def ask(self, user: str) -> str:
+        """Have a migration refused; return the decision id that the user is given."""
+        return self.guard.refused(user)
+
+
+class WarnedClient(Client):
+    """The same where the rules only warn."""
+
+    def ask(self, user: str) -> str:
+        """Have a migration warned about; return the user."""
+        assert self.guard.migrate("plant", "historian", user)["allowed"]
+        return user
 
 
 def test_every_refusal_that_reached_a_user_is_found_after_kills_under_load(serve, reader) -> None:
@@ -119,6 +139,81 @@ def test_every_refusal_that_reached_a_user_is_found_after_kills_under_load(serve
     serve()
     eventually(lambda: told <= set(rows_by_decision(reader)))
     assert {tuple(counts) for counts in rows_by_decision(reader).values()} == {(1,)}
+
+
+def test_of_what_is_no_refusal_a_kill_under_load_costs_the_last_second_at_most(
+    serve, reader
+) -> None:
+    chance = random.Random(12)
+    due: set[str] = set()
+    for kill in range(max(2, KILLS // 10)):
+        guard = serve()
+        guard.config.write_text("maxMode: warn\n", encoding="utf-8")
+        guard.until(guard.allows)
+        clients = [WarnedClient(guard, f"{kill}-{number}") for number in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        time.sleep(1.0 + chance.uniform(0.3, 1.0))
+        second_before = time.monotonic() - 1.0
+        guard.kill()
+        for client in clients:
+            client.join(SECONDS)
+            asked = zip(client.told, client.answered, strict=False)
+            due |= {user for user, answered in asked if answered <= second_before}
+    assert due
+    serve()
+    users = sa.select(schema.record.c.username, schema.record.c.count)
+
+    def found() -> dict[str, int]:
+        with reader.connect() as connection:
+            return dict(connection.execute(users).all())
+
+    eventually(lambda: due <= set(found()))
+    assert {found()[user] for user in due} == {1}
+
+
+def test_a_database_that_is_away_under_load_gets_every_refusal_once_it_is_back(tmp_path) -> None:
+    database = Postgres()
+    url = database.url()
+    guard = Guard(tmp_path, "--audit-dir", tmp_path, "--audit-database", url)
+    clients = [Client(guard, str(number)) for number in range(CLIENTS)]
+    engine = engine_of(database_url(url))
+
+    def told() -> int:
+        return sum(len(client.told) for client in clients)
+
+    try:
+        eventually(lambda: "migration_guard_audit_database_up 1.0" in guard.ops("/metrics"))
+        for client in clients:
+            client.start()
+        eventually(lambda: len(rows_by_decision(engine)) > 0)
+        database.stop()
+        eventually(lambda: "the database takes nothing since" in guard.ops("/readyz?verbose"))
+        before = told()
+        time.sleep(OUTAGE_SECONDS)
+        meanwhile = told() - before
+        assert "migration_guard_audit_database_up 0.0" in guard.ops("/metrics")
+        database.start()
+        eventually(lambda: "migration_guard_audit_database_up 1.0" in guard.ops("/metrics"))
+        for client in clients:
+            client.ends.set()
+            client.join(SECONDS)
+        eventually(lambda: "migration_guard_audit_waiting_records 0.0" in guard.ops("/metrics"))
+        ids = [decision for client in clients for decision in client.told]
+        assert meanwhile > 0
+        assert rows_by_decision(engine) == {decision: [1] for decision in ids}
+        metrics = guard.ops("/metrics")
+        lost = [
+            n for n in metrics.splitlines() if n.startswith("migration_guard_audit_lost_total{")
+        ]
+        assert lost
+        assert all(line.endswith(" 0.0") for line in lost)
+    finally:
+        for client in clients:
+            client.ends.set()
+        guard.stop()
+        engine.dispose()
+        database.close()
 
 
 def test_a_worker_that_is_killed_leaves_its_folder_to_the_next(tmp_path) -> None:
