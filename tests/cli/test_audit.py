@@ -210,6 +210,25 @@ def test_an_audit_in_a_folder_that_cannot_be_written_is_read(run: Run, kept: Pat
         assert [path.name for path in folder.iterdir()] == [SQLITE_FILE]
 
 
+def test_newest_records_that_cannot_be_read_in_such_a_folder_are_told(run: Run, kept: Path) -> None:
+    engine = engine_of(sqlite_url(kept))
+    # While it is open, its newest records are in the log beside it.
+    with TemporaryDirectory() as name, engine.connect():
+        Store(engine).write("guard-1", [Frame(1, refusal(user="new").encode())])
+        folder = Path(name)
+        for suffix in ("", "-wal"):
+            shutil.copy(kept / f"{SQLITE_FILE}{suffix}", folder)
+            (folder / f"{SQLITE_FILE}{suffix}").chmod(0o644)
+        folder.chmod(0o555)
+        with _as_nobody():
+            ran = run("audit", "list", "--audit-dir", folder)
+        folder.chmod(0o755)
+        assert ran.status == 2
+        assert "copy both into a folder that can be written" in ran.err
+        assert len(run("audit", "list", "--audit-dir", folder, "-o", "json").json["items"]) == 4
+    engine.dispose()
+
+
 @pytest.mark.parametrize("limit", [1_000, 1_001, 5_000])
 def test_a_list_is_as_long_as_is_asked_for(run: Run, kept: Path, limit: int) -> None:
     engine = engine_of(sqlite_url(kept))

@@ -112,8 +112,16 @@ def _sqlite(url: URL, *, read_only: bool) -> Engine:
 
 def _is_at_rest(path: Path) -> bool:
     """Tell whether nobody can be writing: else SQLite makes files beside it, even to read."""
-    writable = os.access(path.parent, os.W_OK, effective_ids=True)
-    return not writable and not path.with_name(f"{path.name}-wal").exists()
+    return not _is_writable(path.parent) and not _log_of(path).exists()
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK, effective_ids=True)
+
+
+def _log_of(path: Path) -> Path:
+    """Return the file in which SQLite has the newest transactions."""
+    return path.with_name(f"{path.name}-wal")
 
 
 def migrate(engine: Engine, revision: str = VERSION) -> None:
@@ -147,6 +155,18 @@ def migrate(engine: Engine, revision: str = VERSION) -> None:
             raise AuditError(
                 f"the audit's database was made by a newer migration-guard ({error}); run that one"
             ) from error
+
+
+def why_unread(url: URL, error: Exception) -> str:
+    """Return why a database cannot be read, and what to do where that is known."""
+    path = Path(url.database or "")
+    if url.get_backend_name() == "sqlite" and not _is_writable(path.parent):
+        name = _log_of(path).name
+        return (
+            f"{why(error)} (SQLite writes beside a file whose newest records are in {name}: copy "
+            "both into a folder that can be written)"
+        )
+    return why(error)
 
 
 def why(error: Exception) -> str:

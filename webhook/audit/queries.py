@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from webhook.audit import schema
 from webhook.audit.conditions import anything, begun, conditions, times, within
-from webhook.audit.database import VERSION, VERSION_TABLE, engine_of, why
+from webhook.audit.database import VERSION, VERSION_TABLE, engine_of, why_unread
 from webhook.audit.errors import AuditError
 from webhook.audit.record import rfc3339
 from webhook.audit.results import Cursor, Filter, Found, Page, Stats, Sum
@@ -61,6 +61,7 @@ class Reader:
         """
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
             raise AuditError(f"{url.database}: there is no audit yet")
+        self._url = url
         self._engine = engine_of(url, read_only=True)
         try:
             self._require_version()
@@ -369,7 +370,8 @@ class Reader:
             with self._engine.connect() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise AuditError(f"the audit's database cannot be read: {why(error)}") from error
+            reason = why_unread(self._url, error)
+            raise AuditError(f"the audit's database cannot be read: {reason}") from error
 
 
 def _day(number: int | None) -> str:
