@@ -3,74 +3,25 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from webhook.cluster.installation import Installation, definitions_needed, drift
-
-BASE = Path(__file__).parents[2] / "manifests" / "base"
-POD_ENTRY = "target-pod-create.mutate.migration-guard.io"
-MIGRATION_ENTRY = "migration-create.validate.migration-guard.io"
-KUBEVIRT_ENTRY = "kubevirt-update.validate.migration-guard.io"
-
-
-def configuration(kind: str) -> dict[str, Any]:
-    """Return a configuration of the manifests, with a CA as an installation fills it in."""
-    obj = yaml.safe_load((BASE / f"{kind}-webhooks.yaml").read_text(encoding="utf-8"))
-    for entry in obj["webhooks"]:
-        entry["clientConfig"]["caBundle"] = "LS0t"
-    return obj
-
-
-def definition(**versions: bool) -> dict[str, Any]:
-    return {"spec": {"versions": [{"name": n, "served": s} for n, s in versions.items()]}}
-
-
-def installed(**instead: Any) -> Installation:
-    parts: dict[str, Any] = {
-        "mutating": configuration("mutating"),
-        "validating": configuration("validating"),
-        "definitions": dict.fromkeys(definitions_needed(), definition(v1=True, v1alpha3=True)),
-    }
-    return Installation(**{**parts, **instead})
-
-
-def said(
-    found: Installation,
-    *,
-    namespaces: tuple[str, ...] = ("kubevirt",),
-    first_pods: bool = False,
-    distrust: Callable[[bytes, str], str | None] = lambda bundle, name: None,
-) -> tuple[str, ...]:
-    return drift(found, kubevirt_namespaces=namespaces, first_pods=first_pods, distrust=distrust)
-
-
-def with_entry(kind: str, name: str, **change: Any) -> Installation:
-    """Return the installation with one entry changed."""
-    obj = configuration(kind)
-    (entry,) = (entry for entry in obj["webhooks"] if entry["name"] == name)
-    entry |= change
-    return installed(**{kind: obj})
-
-
-def without(kind: str, name: str) -> Installation:
-    obj = configuration(kind)
-    obj["webhooks"] = [entry for entry in obj["webhooks"] if entry["name"] != name]
-    return installed(**{kind: obj})
-
-
-def asking_about_evictions(**change: Any) -> Installation:
-    """Return the installation with the component ``drain``."""
-    component = BASE.parent / "components" / "drain" / "evictions.yaml"
-    (more,) = yaml.safe_load(component.read_text(encoding="utf-8"))["webhooks"]
-    more["clientConfig"]["caBundle"] = "LS0t"
-    obj = configuration("mutating")
-    obj["webhooks"].append({**more, **change})
-    return installed(mutating=obj)
+from tests.cluster.installations import (
+    BASE,
+    KUBEVIRT_ENTRY,
+    MIGRATION_ENTRY,
+    POD_ENTRY,
+    asking_about_evictions,
+    configuration,
+    definition,
+    installed,
+    said,
+    with_entry,
+    without,
+)
+from webhook.cluster.installation import Installation, definitions_needed
 
 
 def test_nothing_is_said_of_the_manifests_as_they_are() -> None:
@@ -293,88 +244,6 @@ def test_first_pods_must_be_asked_about_where_the_configuration_wants_them() -> 
     obj["webhooks"].append(more)
     assert said(installed(mutating=obj), first_pods=True) == ()
     assert said(installed(mutating=obj)) == ()
-
-
-FALSE = {"name": "never", "expression": "false"}
-VMI_UPDATE = "vmi-override.mutate.migration-guard.io"
-
-
-@pytest.mark.parametrize(
-    ("kind", "name"), [("validating", MIGRATION_ENTRY), ("mutating", POD_ENTRY)]
-)
-def test_a_match_condition_by_which_nothing_is_asked_is_told(kind: str, name: str) -> None:
-    (entry,) = (e for e in configuration(kind)["webhooks"] if e["name"] == name)
-    conditions = [*entry.get("matchConditions", ()), FALSE]
-    (words,) = said(with_entry(kind, name, matchConditions=conditions))
-    assert words == (
-        f'{name} has a matchCondition of its own, "never": what does not meet it passes unasked'
-    )
-
-
-def test_match_conditions_that_were_removed_are_missed() -> None:
-    told = said(with_entry("mutating", VMI_UPDATE, matchConditions=[]))
-    assert {words.split()[4] for words in told} == {"stays", "touches-override"}
-    assert all("asked about more than the guard reviews" in words for words in told)
-
-
-def test_a_match_condition_may_be_folded_in_another_way() -> None:
-    (entry,) = (e for e in configuration("mutating")["webhooks"] if e["name"] == VMI_UPDATE)
-    folded = [
-        {**c, "expression": c["expression"].replace(", ", ",\n  ")}
-        for c in entry["matchConditions"]
-    ]
-    assert said(with_entry("mutating", VMI_UPDATE, matchConditions=folded)) == ()
-
-
-def test_an_object_selector_that_is_foreign_or_removed_is_told() -> None:
-    foreign = {"matchLabels": {"guard": "on"}}
-    (words,) = said(with_entry("validating", MIGRATION_ENTRY, objectSelector=foreign))
-    assert words.startswith(f"{MIGRATION_ENTRY} has an objectSelector: ")
-    (words,) = said(with_entry("mutating", POD_ENTRY, objectSelector={}))
-    assert words.startswith(f"{POD_ENTRY} has another objectSelector: ")
-
-
-def test_an_empty_selector_as_the_api_server_writes_it_is_none() -> None:
-    assert said(with_entry("validating", MIGRATION_ENTRY, objectSelector={})) == ()
-
-
-def test_a_namespace_exclusion_that_was_removed_is_missed() -> None:
-    told = said(with_entry("validating", MIGRATION_ENTRY, namespaceSelector={}))
-    assert told == tuple(
-        f"{MIGRATION_ENTRY} does not leave out {namespace}: its namespaceSelector should"
-        for namespace in ("kube-system", "migration-guard")
-    )
-
-
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        ({"operator": "NotIn", "values": ["b", "a"]}, "whose label team is a or b"),
-        ({"operator": "In", "values": ["a"]}, "whose label team is not a"),
-        ({"operator": "Exists"}, "without the label team"),
-        ({"operator": "DoesNotExist"}, "with the label team"),
-    ],
-)
-def test_namespaces_that_somebody_leaves_out_are_told_in_plain_words(
-    more: dict[str, Any], words: str
-) -> None:
-    obj = configuration("validating")
-    for entry in obj["webhooks"][:2]:
-        entry["namespaceSelector"]["matchExpressions"].append({"key": "team", **more})
-    (told,) = said(installed(validating=obj))
-    first, second = (entry["name"] for entry in obj["webhooks"][:2])
-    assert told == f"{first} and {second} are not asked about namespaces {words}"
-
-
-def test_what_narrows_by_namespace_comes_after_what_is_wrong() -> None:
-    obj = configuration("validating")
-    obj["webhooks"][0]["namespaceSelector"]["matchLabels"] = {"guard": "on"}
-    obj["webhooks"][-1]["timeoutSeconds"] = 30
-    wrong, narrowed = said(installed(validating=obj))
-    assert "30 s" in wrong
-    assert (
-        narrowed == f"{MIGRATION_ENTRY} is not asked about namespaces whose label guard is not on"
-    )
 
 
 @pytest.mark.parametrize(
