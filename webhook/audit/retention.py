@@ -66,8 +66,8 @@ def apply(engine: Engine, retention: Retention, now: float) -> int:
             return 0
         oldest = _now(connection, now) - int(retention.seconds * MICROSECONDS)
         ids = _old(connection, oldest) or _too_many(connection, retention.rows)
-        for column in (schema.decision.c.record_id, schema.record.c.id):
-            if ids:
+        if ids:
+            for column in (schema.decision.c.record_id, schema.record.c.id):
                 connection.execute(sa.delete(column.table).where(column.in_(ids)))
         deleted = len(ids) or _drop_ids(connection, retention.rows * IDS_PER_ROW)
         if not deleted:
@@ -197,8 +197,8 @@ def _held(connection: Connection, query: sa.Select[tuple[int]]) -> list[int]:
 def _drop_ids(connection: Connection, most: int) -> int:
     """Delete ids of the records that have most of them, where there are too many; return how many.
 
-    A record loses half of its ids at a time, the oldest, but never the one that it tells of; those
-    with fewer lose none until it has no more than they.
+    A record loses half of its ids at a time, the oldest, but never the one that it tells of. One
+    with less than half as many as another, or no more than ``IDS_PER_ROW``, loses none.
     """
     given = schema.decision
     over = connection.execute(sa.select(sa.func.count()).select_from(given)).scalar_one() - most
