@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 
 from tests.audit.postgres import Postgres
+from tests.audit.spools import Kept
 from webhook.audit import schema
 from webhook.audit.database import database_url, engine_of, migrate, sqlite_url
 
@@ -82,3 +83,19 @@ def _engine(url: URL) -> Iterator[Engine]:
     migrate(made)
     yield made
     made.dispose()
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Open the spool of the test, again and again if it likes; it is stopped at the end."""
+    made: list[Kept] = []
+
+    def open_spool(**limits) -> Kept:
+        for kept in made:
+            kept.stop()
+        made.append(Kept(tmp_path / "spool", **limits))
+        return made[-1]
+
+    yield open_spool
+    for kept in made:
+        kept.stop()
