@@ -13,6 +13,15 @@ from tests.audit.conftest import SECONDS, eventually, rows_by_decision
 from tests.cli.guard import Guard
 from webhook.audit.database import engine_of, sqlite_url
 
+# Where programs for disks are, which is on root's own path only.
+ENVIRONMENT = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+
+
+def tool(*words: str | os.PathLike[str], check: bool = True) -> bool:
+    """Run a program for disks; tell whether it did what it should."""
+    ran = subprocess.run(words, capture_output=True, check=check, env=ENVIRONMENT)
+    return ran.returncode == 0
+
 
 class Disk:
     """A file system of its own, which the kernel can be told to hold up."""
@@ -22,12 +31,12 @@ class Disk:
         self.frozen = False
 
     def freeze(self) -> None:
-        subprocess.run(["fsfreeze", "--freeze", self.folder], check=True)
+        tool("fsfreeze", "--freeze", self.folder)
         self.frozen = True
 
     def thaw(self) -> None:
         if self.frozen:
-            subprocess.run(["fsfreeze", "--unfreeze", self.folder], check=True)
+            tool("fsfreeze", "--unfreeze", self.folder)
         self.frozen = False
 
 
@@ -38,11 +47,9 @@ def disk(tmp_path):
     folder.mkdir()
     with image.open("wb") as file:
         file.truncate(16 * 1024 * 1024)
-    makes = (["mkfs.ext4", "-q", image], ["mount", "-o", "loop", image, folder])
+    makes = (("mkfs.ext4", "-q", image), ("mount", "-o", "loop", image, folder))
     try:
-        made = os.geteuid() == 0 and not any(
-            subprocess.run(words, capture_output=True, check=False).returncode for words in makes
-        )
+        made = os.geteuid() == 0 and all(tool(*words, check=False) for words in makes)
     except FileNotFoundError:
         made = False
     if not made:
@@ -51,7 +58,7 @@ def disk(tmp_path):
     yield disk
     disk.thaw()
     # Lazily: a server that a failed test left behind must not keep it.
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    tool("umount", "--lazy", folder)
 
 
 @pytest.fixture
