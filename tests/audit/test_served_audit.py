@@ -175,7 +175,9 @@ def test_of_what_is_no_refusal_a_kill_under_load_costs_the_last_second_at_most(
 def test_a_database_that_is_away_under_load_gets_every_refusal_once_it_is_back(tmp_path) -> None:
     database = Postgres()
     url = database.url()
-    guard = Guard(tmp_path, "--audit-dir", tmp_path, "--audit-database", url)
+    # Six clients without a pause would fill the default, 256 MiB, within a minute.
+    spool = ("--audit-dir", tmp_path, "--audit-spool-mib", "2048")
+    guard = Guard(tmp_path, *spool, "--audit-database", url)
     clients = [Client(guard, str(number)) for number in range(CLIENTS)]
     engine = engine_of(database_url(url))
 
