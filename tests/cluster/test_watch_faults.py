@@ -97,6 +97,8 @@ def answer(body, *, ends=True, status=200, **headers):
         for name, value in headers.items():
             handler.send_header(name.replace("_", "-"), value)
         handler.send_header("Transfer-Encoding", "chunked")
+        # Every connection is closed after one answer; unsaid, the next request could meet its end.
+        handler.send_header("Connection", "close")
         handler.end_headers()
         if body:
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(body), body))
