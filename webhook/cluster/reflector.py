@@ -23,6 +23,8 @@ from webhook.cluster.resources import served_version
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from urllib3.response import BaseHTTPResponse
+
     from webhook.cluster.connection import Connection
     from webhook.cluster.pacing import Pacer
     from webhook.cluster.resources import Resource
@@ -193,17 +195,13 @@ class Reflector:
         path = self._resource.path(version)
         with self._connection.open(path, query, read_seconds=SILENCE) as response:
             self._by_pages = True
-            for line in _lines(self._connection.chunks(response)):
-                if self._stopping.is_set():
-                    return
-                if line:
-                    with self._pacer:
-                        self._event(line)
+            for _ in self._events(response):
                 if self._seen is None:
                     # What follows is for a watch, which ends in time to be a sign of life.
                     self._by_pages = False
                     return
-        raise RequestFailed(UNREACHABLE, f"{self._connection.host}{path}: ended half-read")
+        if not self._stopping.is_set():
+            raise RequestFailed(UNREACHABLE, f"{self._connection.host}{path}: ended half-read")
 
     def _read_pages(self, version: str) -> None:
         # Should this fail too, the stream has its turn again.
@@ -226,12 +224,18 @@ class Reflector:
         path = self._resource.path(version)
         with self._connection.open(path, query, read_seconds=seconds + GRACE) as response:
             self._sink.alive()
-            for line in _lines(self._connection.chunks(response)):
-                if self._stopping.is_set():
-                    return
-                if line:
-                    with self._pacer:
-                        self._event(line)
+            for _ in self._events(response):
+                pass
+
+    def _events(self, response: BaseHTTPResponse) -> Iterator[None]:
+        """Take in what a watch tells, a line at a time, until it ends or following does."""
+        for line in _lines(self._connection.chunks(response)):
+            if self._stopping.is_set():
+                return
+            if line:
+                with self._pacer:
+                    self._event(line)
+            yield
 
     def _watching(self, seconds: float) -> dict[str, str]:
         """Return the part of a query that is every watch's."""
