@@ -142,7 +142,7 @@ def _about(review: Review, decision: Decision, facts: Snapshot) -> _About:
 
 def _of_migration(obj: Object, decision: Decision, facts: Snapshot) -> _About:
     migration = Migration.from_object(obj)
-    key = f"{migration.namespace}/{migration.vmi_name}"
+    key = migration.vmi_key
     vmi = facts.vmis.get(key)
     evacuated = migration.annotations.get(labels.EVACUATION, "")
     chosen = migration.added_node_selector.get(labels.HOSTNAME, "")

@@ -33,6 +33,11 @@ class Migration:
     deleting: bool = False
 
     @property
+    def vmi_key(self) -> str:
+        """``namespace/name`` of the VMI that is to move."""
+        return f"{self.namespace}/{self.vmi_name}"
+
+    @property
     def finished(self) -> bool:
         """Whether the migration has ended, well or not."""
         return self.phase in ("Succeeded", "Failed")

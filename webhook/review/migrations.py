@@ -91,7 +91,7 @@ def validate_created(case: Case) -> None:
 
 def _facts(case: Case) -> tuple[Migration, VirtualMachineInstance | None]:
     migration = Migration.from_object(in_namespace(case.review))
-    vmi = case.snapshot.vmis.get(f"{migration.namespace}/{migration.vmi_name}")
+    vmi = case.snapshot.vmis.get(migration.vmi_key)
     case.origin = requester.migration_origin(
         case.review, migration.annotations, case.snapshot.kubevirt
     )
@@ -108,7 +108,7 @@ def _blind(case: Case, migration: Migration, vmi: VirtualMachineInstance | None)
         return case.late
     if vmi is not None:
         return case.blind_to(vmi)
-    unsure = case.snapshot.unsure_of_vmi(f"{migration.namespace}/{migration.vmi_name}")
+    unsure = case.snapshot.unsure_of_vmi(migration.vmi_key)
     return unsure or case.blind or "the VMI is not among the facts"
 
 
@@ -124,7 +124,7 @@ def _left_to_kubevirt(case: Case, migration: Migration, vmi: VirtualMachineInsta
         refused = "final" in codes or ("not-live-migratable" in codes and not waived)
     else:
         # One that is there and cannot be read here, virt-api may well be able to read.
-        refused = not case.snapshot.unsure_of_vmi(f"{migration.namespace}/{migration.vmi_name}")
+        refused = not case.snapshot.unsure_of_vmi(migration.vmi_key)
     if refused:
         case.conclude_as(Outcome.LEFT_TO_KUBEVIRT)
     return refused
