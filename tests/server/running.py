@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +104,16 @@ class RunningServer:
             return ask(connection, path, body, method, headers)
         finally:
             connection.close()
+
+    @contextmanager
+    def held_review(self, folder: Path) -> Iterator[Future[Answer]]:
+        """Have a review decided for as long as the block lasts; it is answered after that."""
+        pipe = folder / "pipe"
+        os.mkfifo(pipe)
+        with ThreadPoolExecutor(1) as other:
+            review = other.submit(self.ask, "/validate", b"wait " + str(pipe).encode())
+            with pipe.open("wb"):  # returns once the review has opened its end
+                yield review
 
     def half_a_review(self) -> http.client.HTTPSConnection:
         """Send a part of a body; the connection is left open for the rest."""

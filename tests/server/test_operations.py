@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -53,17 +52,13 @@ def test_reviews_and_decisions_are_counted(start_server):
 
 def test_a_server_whose_reviews_are_held_up_is_not_ready_until_they_go_on(start_server, tmp_path):
     server = start_server()
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    with ThreadPoolExecutor(1) as other:
-        review = other.submit(server.ask, "/validate", b"wait " + str(pipe).encode())
-        with pipe.open("wb"):  # returns once the review has opened its end
-            began = datetime.now(UTC)
-            assert server.operations("/readyz").status == 200
-            until(lambda: server.operations("/readyz").status == 503)
-            lines = server.operations("/readyz?verbose").text.splitlines()
-            assert server.operations("/livez").status == 200
-        assert review.result().status == 200
+    with server.held_review(tmp_path) as review:
+        began = datetime.now(UTC)
+        assert server.operations("/readyz").status == 200
+        until(lambda: server.operations("/readyz").status == 503)
+        lines = server.operations("/readyz?verbose").text.splitlines()
+        assert server.operations("/livez").status == 200
+    assert review.result().status == 200
 
     (since,) = re.findall(r"^reviews: not ready since (\S+) \(no sign of life\)$", lines[2])
     # When the last sign of life came, not when it was missed.
@@ -72,16 +67,12 @@ def test_a_server_whose_reviews_are_held_up_is_not_ready_until_they_go_on(start_
 
 
 def test_health_and_metrics_are_answered_while_a_review_is_served(server, tmp_path):
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    with ThreadPoolExecutor(1) as other:
-        review = other.submit(server.ask, "/validate", b"wait " + str(pipe).encode())
-        with pipe.open("wb"):  # returns once the review has opened its end
-            statuses = [server.operations(p).status for p in ("/livez", "/readyz", "/metrics")]
-            assert not review.done()
+    with server.held_review(tmp_path) as review:
+        statuses = [server.operations(p).status for p in ("/livez", "/readyz", "/metrics")]
+        assert not review.done()
 
-        assert statuses == [200, 200, 200]
-        assert review.result().status == 200
+    assert statuses == [200, 200, 200]
+    assert review.result().status == 200
 
 
 def test_a_flood_of_reviews_and_one_of_scrapes_starve_neither_port(server):

@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -61,14 +60,10 @@ def test_idle_connections_do_not_hold_the_end(start_server):
 
 def test_a_review_in_flight_is_answered_before_the_end(start_server, tmp_path):
     server = start_server()
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    with ThreadPoolExecutor(1) as other:
-        review = other.submit(server.ask, "/validate", b"wait " + str(pipe).encode())
-        with pipe.open("wb"):  # returns once the review has opened its end
-            server.process.terminate()
+    with server.held_review(tmp_path) as review:
+        server.process.terminate()
 
-        assert review.result().status == 200
+    assert review.result().status == 200
     assert server.ended() == ""
     assert server.process.returncode == 0
 
