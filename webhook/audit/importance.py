@@ -15,7 +15,8 @@ class Importance(IntEnum):
         NOTE: Something was changed, or found in mode audit.
         WARNING: Somebody was warned.
         EXCEPTION: A rule did not hold: overridden, exempt, or nothing was known.
-        REFUSAL: Something was refused. It is on disk before the answer is given.
+        REFUSAL: Something was refused, or a migration aborted. It is on disk before the answer is
+            given, or the migration deleted.
     """
 
     NOTE = 0
@@ -26,6 +27,7 @@ class Importance(IntEnum):
 
 IMPORTANCE: Mapping[Outcome, Importance] = {
     Outcome.REFUSED: Importance.REFUSAL,
+    Outcome.ABORTED: Importance.REFUSAL,
     Outcome.OVERRIDDEN: Importance.EXCEPTION,
     Outcome.EXEMPT: Importance.EXCEPTION,
     Outcome.BLIND: Importance.EXCEPTION,

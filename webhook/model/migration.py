@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """A VMIM."""
+    """A VMIM.
+
+    Attributes:
+        created: ``metadata.creationTimestamp`` as it is written, "" before it has one.
+    """
 
     namespace: str
     name: str
@@ -31,6 +35,12 @@ class Migration:
     decentralized: bool
     phase: str
     deleting: bool = False
+    created: str = ""
+
+    @property
+    def key(self) -> str:
+        """``namespace/name``."""
+        return f"{self.namespace}/{self.name}"
 
     @property
     def vmi_key(self) -> str:
@@ -62,6 +72,7 @@ class Migration:
             decentralized=spec.get("sendTo") is not None or spec.get("receive") is not None,
             phase=fields.text(obj, "status", "phase"),
             deleting=bool(fields.text(obj, "metadata", "deletionTimestamp")),
+            created=fields.text(obj, "metadata", "creationTimestamp"),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 LONGEST_SECONDS = 100 * 366 * 86_400
 """Beyond a hundred years a deadline says nothing, and no date can be written."""
 
-_RESTS_ON = (
+# As many digits as the longest time has.
+_TIMEOUT = re.compile(r"([0-9]{1,10})s", re.ASCII)
+
+RESTS_ON = (
     "virtualmachineinstances",
     "kubevirts",
     "persistentvolumeclaims",
@@ -85,12 +89,29 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
 
 
+def annotations_of(deadline: Deadline, begins: datetime) -> dict[str, str]:
+    """Return the annotations that tell of a time allowed which is counted from a moment."""
+    values = {COMPLETION_TIMEOUT: f"{deadline.seconds}s", COMPLETION_BASIS: deadline.basis}
+    if 0 < deadline.seconds <= LONGEST_SECONDS:
+        ends = begins + timedelta(seconds=deadline.seconds)
+        values[COMPLETION_DEADLINE] = timestamp(ends)
+    return values
+
+
+def annotated_deadline(annotations: Mapping[str, str]) -> Deadline | None:
+    """Return the time allowed that the guard wrote on a migration; None where it wrote none."""
+    found = _TIMEOUT.fullmatch(annotations.get(COMPLETION_TIMEOUT, ""))
+    if found is None:
+        return None
+    return Deadline(int(found[1]), annotations.get(COMPLETION_BASIS, ""))
+
+
 def annotate_completion(case: Case, vmi: VirtualMachineInstance) -> None:
     """Annotate the time allowed and the deadline, provisional until the migration starts."""
     rule = Rule.COMPLETION_DEADLINE
     if case.mode(rule) is Mode.OFF:
         return
-    if why := case.snapshot.unsure_of(*_RESTS_ON):
+    if why := case.snapshot.unsure_of(*RESTS_ON):
         case.conclude_as(Outcome.BLIND)
         case.passed(rule, f"no completion deadline: {why}")
         _write(case, {})
@@ -104,11 +125,7 @@ def annotate_completion(case: Case, vmi: VirtualMachineInstance) -> None:
     if case.mode(rule) is not Mode.ENFORCE:
         case.would_change(rule, what)
         return
-    values = {COMPLETION_TIMEOUT: f"{deadline.seconds}s", COMPLETION_BASIS: deadline.basis}
-    if 0 < deadline.seconds <= LONGEST_SECONDS:
-        ends = case.now + timedelta(seconds=deadline.seconds)
-        values[COMPLETION_DEADLINE] = timestamp(ends)
-    _write(case, values)
+    _write(case, annotations_of(deadline, case.now))
     case.changed(rule, what)
 
 

@@ -20,9 +20,13 @@ TRY_AGAIN_CODE = 429
 
 
 class Outcome(StrEnum):
-    """What came of a rule or of a whole review; of several the first in this order holds."""
+    """What came of a rule or of a whole review; of several the first in this order holds.
+
+    ``aborted`` comes of no review: it is a migration that was stopped as it ran.
+    """
 
     REFUSED = "refused"
+    ABORTED = "aborted"
     OVERRIDDEN = "overridden"
     EXEMPT = "exempt"
     BLIND = "blind"

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 CONTROLLER = "kubevirt-controller"
 API_SERVER = "kubevirt-apiserver"
 HARVESTER = "system:serviceaccount:harvester-system:harvester"
-GUARD = "system:serviceaccount:migration-guard:migration-guard"
+GUARD_NAMESPACE = "migration-guard"
+GUARD = f"system:serviceaccount:{GUARD_NAMESPACE}:migration-guard"
 SERVICE_ACCOUNT = "system:serviceaccount:"
 
 
@@ -34,11 +35,15 @@ def migration_origin(
     review: Review, annotations: Mapping[str, str], kubevirt: KubeVirt
 ) -> MigrationOrigin:
     """Return who started a migration: anyone can write the annotation, so the user counts too."""
-    if is_controller(review, kubevirt):
-        if labels.EVACUATION in annotations:
-            return MigrationOrigin.EVACUATION
-        if labels.WORKLOAD_UPDATE in annotations:
-            return MigrationOrigin.WORKLOAD_UPDATE
+    return claimed_origin(annotations) if is_controller(review, kubevirt) else MigrationOrigin.USER
+
+
+def claimed_origin(annotations: Mapping[str, str]) -> MigrationOrigin:
+    """Return who started a migration as its annotations say, which anyone could write."""
+    if labels.EVACUATION in annotations:
+        return MigrationOrigin.EVACUATION
+    if labels.WORKLOAD_UPDATE in annotations:
+        return MigrationOrigin.WORKLOAD_UPDATE
     return MigrationOrigin.USER
 
 
@@ -76,13 +81,20 @@ def override_of(
         if configuration.may_override(review.username, review.groups):
             return Override(review.username, annotations[OVERRIDE])
         ignored = not_entitled(review.username)
-    if vmi is None or not vmi.annotations.get(OVERRIDE):
-        return Override(ignored=ignored)
+    on_vmi = Override() if vmi is None else override_on(vmi)
+    return Override(on_vmi.author, on_vmi.reason, ignored or on_vmi.ignored)
+
+
+def override_on(vmi: VirtualMachineInstance) -> Override:
+    """Find an override that counts on a VMI."""
+    if not vmi.annotations.get(OVERRIDE):
+        return Override()
     author, _, uid = vmi.annotations.get(OVERRIDE_BY, "").rpartition("@")
     if author and uid and uid == vmi.uid:
-        return Override(author, vmi.annotations[OVERRIDE], ignored)
-    on_vmi = f"{OVERRIDE} on the VMI is ignored: no entitled user wrote it on this VMI"
-    return Override(ignored=ignored or on_vmi)
+        return Override(author, vmi.annotations[OVERRIDE])
+    return Override(
+        ignored=f"{OVERRIDE} on the VMI is ignored: no entitled user wrote it on this VMI"
+    )
 
 
 def not_entitled(username: str) -> str:

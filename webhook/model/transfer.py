@@ -1,0 +1,77 @@
+"""The copying of a VM from one node to another, as the VMI's status tells of it.
+
+Source of the fields: KubeVirt ``staging/src/kubevirt.io/api/core/v1/types.go``
+(VirtualMachineInstanceMigrationState); virt-handler writes them
+(``pkg/virt-handler/migration-source.go``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from webhook.model import fields
+
+if TYPE_CHECKING:
+    from webhook.model.migration import Migration
+    from webhook.model.virtual_machine import VirtualMachineInstance
+
+POST_COPY = "PostCopy"
+"""The guest runs on the target already, without all of its memory: it cannot go back."""
+PAUSED = "Paused"
+"""KubeVirt has paused the guest so that the rest can be copied, and gives that some time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A migration that has started to copy, and has not ended.
+
+    Attributes:
+        started: When; never before the migration was created, whatever a node's clock says.
+        mode: ``PreCopy``, ``PostCopy`` or ``Paused``; "" where it is not told.
+        ending: Somebody has asked already for it to be aborted.
+    """
+
+    started: datetime
+    mode: str
+    source_node: str
+    target_node: str
+    ending: bool
+
+
+def transfer_of(migration: Migration, vmi: VirtualMachineInstance) -> Transfer | None:
+    """Return what is being copied by this migration.
+
+    None while it waits for its turn, for room or for its target, and once it has ended: a
+    migration may wait for long where others have the cluster's slots, and that is no fault of it.
+
+    Raises:
+        InvalidObject: A field of the status has a type or a value that it cannot have.
+    """
+    state = fields.mapping(vmi.status, "migrationState")
+    if not migration.uid or fields.text(state, "migrationUid") != migration.uid:
+        return None
+    started = _moment(fields.text(state, "startTimestamp"), "status.migrationState.startTimestamp")
+    over = fields.flag(state, "completed") or fields.flag(state, "failed")
+    if started is None or over or migration.finished:
+        return None
+    created = _moment(migration.created, "metadata.creationTimestamp")
+    return Transfer(
+        started=max(started, created) if created is not None else started,
+        mode=fields.text(state, "mode"),
+        source_node=fields.text(state, "sourceNode") or vmi.node_name,
+        target_node=fields.text(state, "targetNode"),
+        ending=migration.deleting or bool(fields.flag(state, "abortRequested")),
+    )
+
+
+def _moment(text: str, at: str) -> datetime | None:
+    """Read a time as Kubernetes writes it, in RFC 3339; return it in UTC, None for ""."""
+    if not text:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise fields.InvalidObject(at, "a time in RFC 3339 is wanted here") from error
