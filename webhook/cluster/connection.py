@@ -42,6 +42,7 @@ _AGENT = "migration-guard"
 # Between two attempts to read settings again.
 _RENEW_SECONDS = 5.0
 _MOST_AT_ONCE = 64 * 1024
+_DONE = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED)
 # One for each kind that is watched, and some for what is asked beside that.
 _POOL_SIZE = 32
 
@@ -119,7 +120,7 @@ class Connection:
         """Write something; return the JSON of the answer.
 
         Args:
-            method: ``POST``, ``PUT`` or ``PATCH``.
+            method: ``POST``, ``PUT``, ``PATCH`` or ``DELETE``.
             path: From the root, as ``/api/v1/namespaces``.
             body: What is sent, as JSON.
             content_type: Of a patch, which kind.
@@ -172,7 +173,7 @@ class Connection:
             response.close()
             response = self._ask(self._session, path, query, read_seconds, written)
         try:
-            if response.status not in (HTTPStatus.OK, HTTPStatus.CREATED):
+            if response.status not in _DONE:
                 raise self._failure(response)
             yield response
         finally:

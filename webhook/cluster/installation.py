@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from webhook.cluster.connection import READ_SECONDS
 from webhook.cluster.errors import RequestFailed
 from webhook.cluster.expected_entries import NAME, VERSION, WORKLOAD_UPDATES
 from webhook.cluster.live_entries import PATHS, LiveEntry
@@ -50,6 +51,19 @@ def definitions_needed() -> tuple[str, ...]:
     return tuple(sorted(f"{_plural(kind)}.{KUBEVIRT}" for kind in kinds))
 
 
+def switched_off(connection: Connection, read_seconds: float) -> bool:
+    """Tell whether somebody has taken the guard's webhook configuration away, to switch it off.
+
+    Args:
+        connection: The way to the cluster.
+        read_seconds: For how long the API server may be silent.
+
+    Raises:
+        RequestFailed: The API server does not say.
+    """
+    return _find(connection, configuration_path("mutating"), read_seconds) is None
+
+
 def read_installation(connection: Connection) -> Installation:
     """Ask a cluster for what the guard's installation consists of.
 
@@ -68,9 +82,9 @@ def configuration_path(kind: str) -> str:
     return f"/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations/{NAME}"
 
 
-def _find(connection: Connection, path: str) -> Object | None:
+def _find(connection: Connection, path: str, read_seconds: float = READ_SECONDS) -> Object | None:
     try:
-        found: Object = connection.get(path)
+        found: Object = connection.get(path, read_seconds=read_seconds)
     except RequestFailed as error:
         if error.status == HTTPStatus.NOT_FOUND:
             return None

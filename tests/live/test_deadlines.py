@@ -1,0 +1,359 @@
+"""Deadlines of migrations that run, on a real API server: made true, and enforced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uuid_utils
+
+from tests.live.conftest import ApiServer
+from tests.live.following import Followed
+from tests.testbed.bed.api import path
+from webhook.cluster.connection import Connection, connect
+from webhook.control.deadlines import PAUSE_SECONDS, Deadlines, Standing
+from webhook.model.snapshot import Snapshot
+from webhook.policy.loading import load
+from webhook.review.admission import Review
+from webhook.review.decision import Decision, Outcome
+
+NOTES = "migration-guard.io/"
+KUBEVIRT = "kubevirt.io/v1"
+MIGRATIONS = "virtualmachineinstancemigrations"
+RUNNING_FOR = 3600.0
+"""Seconds since the copying began, by the clock of the guard; its time is over after 800."""
+
+
+class Moving:
+    """A VM of 1 GiB that is being migrated, as virt-controller and virt-handler would show it."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self.server = server
+        self.vmi = server.add(
+            {
+                "apiVersion": KUBEVIRT,
+                "kind": "VirtualMachineInstance",
+                "metadata": {"name": "vm", "namespace": "default"},
+                "spec": {"domain": {"memory": {"guest": "1Gi"}}},
+                "status": {"phase": "Running", "nodeName": "a"},
+            }
+        )
+        self.made = self.make()
+
+    def make(self) -> Any:
+        """Create a migration that copies the VM; KubeVirt's finalizer holds it when deleted."""
+        made = self.server.add(
+            {
+                "apiVersion": KUBEVIRT,
+                "kind": "VirtualMachineInstanceMigration",
+                "metadata": {
+                    "name": "move",
+                    "namespace": "default",
+                    "finalizers": ["kubevirt.io/migrationJobFinalize"],
+                },
+                "spec": {"vmiName": "vm"},
+                "status": {"phase": "Running"},
+            }
+        )
+        begins = made["metadata"]["creationTimestamp"]
+        self.started = datetime.fromisoformat(begins)
+        self.state(
+            migrationUid=made["metadata"]["uid"],
+            startTimestamp=begins,
+            mode="PreCopy",
+            sourceNode="a",
+            targetNode="b",
+        )
+        return made
+
+    def state(self, **changes: Any) -> None:
+        """Change what the VMI tells of its migration."""
+        self.server.change(self.vmi, {"status": {"migrationState": changes}})
+
+    def ends(self) -> None:
+        """Let the migration go, as virt-controller does once it is over."""
+        self.server.change(self.made, {"metadata": {"finalizers": None}})
+
+    @property
+    def migration(self) -> Any:
+        return self.server.api.get(path(KUBEVIRT, MIGRATIONS, "default", "move"))
+
+    @property
+    def deleted(self) -> bool:
+        """Whether somebody has asked for the migration to be deleted."""
+        return "deletionTimestamp" in self.migration["metadata"]
+
+
+class Watch:
+    """Deadlines with a clock and settings of the test's own, and what they told."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        facts: Callable[[], Snapshot],
+        settings: str = "",
+        ahead: float = RUNNING_FOR,
+    ) -> None:
+        self.kept: list[Decision] = []
+        self.logged: list[str] = []
+        self.seconds = 0.0
+        self.while_kept: Callable[[], None] = lambda: None
+        self._deadlines = Deadlines(
+            connection,
+            facts,
+            lambda: load(settings, "test"),
+            self._keep,
+            new_id=lambda: str(uuid_utils.uuid7()),
+            clock=lambda: datetime.now(UTC) + timedelta(seconds=ahead),
+            monotonic=lambda: self.seconds,
+            log=self.logged.append,
+        )
+
+    def look(self, leads: Callable[[], bool] = lambda: True) -> Standing:
+        return self._deadlines.look(leads)
+
+    def _keep(self, review: Review, decision: Decision, facts: Snapshot) -> None:
+        assert (review.operation, review.namespace, review.name) == ("DELETE", "default", "move")
+        self.while_kept()
+        self.kept.append(decision)
+
+
+@pytest.fixture
+def moving(server: ApiServer, request: pytest.FixtureRequest) -> Any:
+    """Make a VM that is being migrated; the API server's finalizers are taken off at the end."""
+    made: list[Moving] = []
+
+    def make() -> Moving:
+        made.append(Moving(server))
+        return made[-1]
+
+    yield make
+    for one in made:
+        for obj in server.api.items(path(KUBEVIRT, MIGRATIONS, "default")):
+            obj |= {"apiVersion": KUBEVIRT, "kind": "VirtualMachineInstanceMigration"}
+            one.server.change(obj, {"metadata": {"finalizers": None}})
+
+
+CONFIGURATION = path("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations")
+
+
+@pytest.fixture(autouse=True)
+def switched_on(server: ApiServer) -> Iterator[None]:
+    """Have the guard's webhook configuration there; nothing calls it."""
+    server.api.create(CONFIGURATION, {"metadata": {"name": "migration-guard"}})
+    yield
+    server.api.delete(f"{CONFIGURATION}/migration-guard")
+
+
+@pytest.fixture
+def watch(server: ApiServer, follow: Callable[[Path], Followed]) -> Callable[..., Watch]:
+    """Watch the deadlines of the cluster, once its migration is among the facts."""
+
+    def begin(settings: str = "", **more: Any) -> Watch:
+        followed = follow(server.kubeconfig)
+        followed.synced()
+        followed.wait(
+            lambda facts: facts.migrations and "startTimestamp" in str(facts.vmis.get("default/vm"))
+        )
+        return Watch(connect(server.kubeconfig), followed.live.snapshot, settings, **more)
+
+    return begin
+
+
+def test_the_deadline_is_made_true_when_the_copying_has_started(moving, watch) -> None:
+    vm = moving()
+    found = watch(ahead=60.0)
+    standing = found.look()
+    ends = vm.started + timedelta(seconds=800)
+    assert standing == Standing(running=1, overdue=0, next_end=ends)
+    notes = vm.migration["metadata"]["annotations"]
+    assert notes[f"{NOTES}completion-timeout"] == "800s"
+    assert notes[f"{NOTES}completion-basis"].startswith("1 GiB x 800 s/GiB")
+    assert datetime.fromisoformat(notes[f"{NOTES}completion-deadline"]) == ends
+    version = vm.migration["metadata"]["resourceVersion"]
+    found.look()
+    assert vm.migration["metadata"]["resourceVersion"] == version
+    assert (found.kept, found.logged, vm.deleted) == ([], [], False)
+
+
+def test_what_overruns_is_kept_and_then_deleted_once(moving, watch) -> None:
+    vm = moving()
+    found = watch()
+    asked_before_it_was_kept = []
+    found.while_kept = lambda: asked_before_it_was_kept.append(vm.deleted)
+    assert found.look().overdue == 1
+    assert vm.deleted
+    assert asked_before_it_was_kept == [False]
+    found.look()
+    (decision,) = found.kept
+    assert (decision.outcome, decision.allowed) == (Outcome.ABORTED, False)
+    assert "migration move of VM default/vm from node a to node b aborted" in decision.message
+    vm.ends()
+
+
+@pytest.mark.parametrize(
+    ("settings", "outcome"),
+    [
+        ("maxMode: audit", Outcome.AUDITED),
+        ("rules: {completion-deadline: {mode: warn}}", Outcome.WARNED),
+        ("deadline: {mode: kubevirt}", Outcome.WARNED),
+    ],
+)
+def test_a_mode_that_refuses_nobody_tells_once_and_ends_nothing(
+    moving, watch, settings: str, outcome: Outcome
+) -> None:
+    vm = moving()
+    found = watch(settings)
+    for _ in range(3):
+        found.look()
+        found.seconds += PAUSE_SECONDS
+    assert [decision.outcome for decision in found.kept] == [outcome]
+    assert not vm.deleted
+
+
+def test_an_overrun_that_was_only_told_is_ended_once_the_settings_say_so(moving, watch) -> None:
+    vm = moving()
+    text = ["maxMode: audit"]
+    found = watch()
+    found._deadlines._configuration = lambda: load(text[0], "test")
+    found.look()
+    assert not vm.deleted
+    text[0] = ""
+    found.look()
+    assert [d.outcome for d in found.kept] == [Outcome.AUDITED, Outcome.ABORTED]
+    assert len({d.decision_id for d in found.kept}) == 2
+    assert vm.deleted
+
+
+@pytest.mark.parametrize(
+    "change", [{"completed": True}, {"mode": "PostCopy"}, {"abortRequested": True}], ids=str
+)
+def test_facts_that_lag_behind_end_nothing(moving, watch, server, change) -> None:
+    vm = moving()
+    found = watch()
+    old = found._deadlines._facts()
+    vm.state(**change)
+    late = Watch(connect(server.kubeconfig), lambda: old)
+    late.look()
+    assert not vm.deleted
+    assert [d.outcome for d in late.kept] == [Outcome.WARNED] * ("mode" in change)
+
+
+def test_a_migration_made_anew_under_the_name_is_another_one(moving, watch, server) -> None:
+    vm = moving()
+    found = watch()
+    old = found._deadlines._facts()
+    server.remove(vm.made)
+    vm.ends()
+    vm.make()
+    for ahead in (RUNNING_FOR, 60.0):
+        Watch(connect(server.kubeconfig), lambda: old, ahead=ahead).look()
+    assert not vm.deleted
+    assert "annotations" not in vm.migration["metadata"]
+
+
+def test_a_replica_that_does_not_lead_any_more_ends_nothing(moving, watch) -> None:
+    vm = moving()
+    found = watch()
+    found.look(lambda: False)
+    assert (found.kept, vm.deleted) == ([], False)
+    # It may lose the lease at any moment, also when all is ready.
+    leads = [True, False]
+    found.look(lambda: leads.pop(0))
+    assert not vm.deleted
+
+
+def test_who_may_not_delete_keeps_no_record_that_says_it_did(moving, watch, server) -> None:
+    vm = moving()
+    admin = watch()
+    groups = ["kubevirt.io", "admissionregistration.k8s.io"]
+    rules = [{"apiGroups": groups, "resources": ["*"], "verbs": ["get", "patch"]}]
+    where = path("rbac.authorization.k8s.io/v1", "clusterroles")
+    server.api.create(where, {"metadata": {"name": "looks"}, "rules": rules})
+    server.api.create(
+        path("rbac.authorization.k8s.io/v1", "clusterrolebindings"),
+        {
+            "metadata": {"name": "looks"},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": "looks",
+            },
+            "subjects": [{"kind": "User", "name": "onlooker"}],
+        },
+    )
+    found = Watch(connect(server.plane.credentials("onlooker")), admin._deadlines._facts)
+    found.look()
+    found.look()
+    assert (found.kept, vm.deleted) == ([], False)
+    (line,) = found.logged
+    assert line.startswith("migration default/move: ")
+    assert "cannot delete resource" in line
+    found.seconds += PAUSE_SECONDS
+    found.look()
+    assert len(found.logged) == 2
+
+
+def test_a_deletion_that_fails_after_the_record_is_tried_again_without_another_record(
+    moving, watch, server, forwarder, tmp_path
+) -> None:
+    vm = moving()
+    facts = watch()._deadlines._facts
+    found = Watch(connect(server.kubeconfig_through(forwarder.port, tmp_path)), facts)
+    found.while_kept = lambda: forwarder.refuse(True)
+    found.look()
+    assert not vm.deleted
+    assert [d.outcome for d in found.kept] == [Outcome.ABORTED]
+    assert len(found.logged) == 1
+    forwarder.refuse(False)
+    found.look()
+    assert not vm.deleted
+    found.seconds += PAUSE_SECONDS
+    found.look()
+    assert vm.deleted
+    assert len(found.kept) == 1
+
+
+@pytest.mark.parametrize("ahead", [60.0, RUNNING_FOR], ids=["runs", "overdue"])
+def test_a_guard_that_is_switched_off_writes_and_ends_nothing(
+    moving, watch, server, ahead: float
+) -> None:
+    vm = moving()
+    server.api.delete(f"{CONFIGURATION}/migration-guard")
+    found = watch(ahead=ahead)
+    assert found.look().switched_off
+    assert (found.kept, found.logged, vm.deleted) == ([], [], False)
+    assert "annotations" not in vm.migration["metadata"]
+    server.api.create(CONFIGURATION, {"metadata": {"name": "migration-guard"}})
+    found.seconds += PAUSE_SECONDS
+    assert not found.look().switched_off
+    assert "annotations" in vm.migration["metadata"] or vm.deleted
+
+
+def test_a_migration_that_cannot_be_read_keeps_no_other_from_its_end(moving, watch, server) -> None:
+    vm = moving()
+    other = server.add(
+        {
+            "apiVersion": KUBEVIRT,
+            "kind": "VirtualMachineInstanceMigration",
+            "metadata": {"name": "a-first", "namespace": "default"},
+            "spec": {"vmiName": "odd"},
+            "status": {"phase": "Running"},
+        }
+    )
+    odd = {"migrationUid": other["metadata"]["uid"], "startTimestamp": "yesterday"}
+    server.add(
+        {
+            "apiVersion": KUBEVIRT,
+            "kind": "VirtualMachineInstance",
+            "metadata": {"name": "odd", "namespace": "default"},
+            "spec": {},
+            "status": {"phase": "Running", "nodeName": "a", "migrationState": odd},
+        }
+    )
+    found = watch()
+    found.look()
+    assert vm.deleted
