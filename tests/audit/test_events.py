@@ -79,6 +79,26 @@ def test_a_migration_that_comes_to_be_is_told_on_itself_too(
     assert reason in REASONS
 
 
+@pytest.mark.parametrize(
+    ("outcome", "kind", "reason"),
+    [
+        (Outcome.ABORTED, "Warning", "MigrationAborted"),
+        (Outcome.WARNED, "Warning", "MigrationWarned"),
+        (Outcome.OVERRIDDEN, "Normal", "MigrationOverridden"),
+    ],
+)
+def test_a_migration_that_overruns_is_told_on_its_vmi_and_on_itself(
+    outcome: Outcome, kind: str, reason: str
+) -> None:
+    record = of_migration(outcome, operation="DELETE", allowed=outcome is not Outcome.ABORTED)
+    assert about(record) == [
+        ("VirtualMachineInstance", "web", "uid-of-vmi"),
+        ("VirtualMachineInstanceMigration", "web-1", "uid-of-migration"),
+    ]
+    assert {(e.type, e.reason) for e in events_of(record)} == {(kind, reason)}
+    assert reason in REASONS
+
+
 def test_what_else_is_refused_or_warned_about_is_told_on_the_object_itself() -> None:
     record = of_migration(
         Outcome.WARNED, kind="VirtualMachine", name="web", vm="prod/web", object_uid="uid-of-vm"

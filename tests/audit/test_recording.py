@@ -9,6 +9,7 @@ import pytest
 
 from tests.audit.recorded import an_id, change, refusal
 from tests.cli.conftest import CLUSTER
+from webhook.audit.importance import IMPORTANCE, Importance
 from webhook.audit.record import LARGEST_RECORD, LONGEST_TEXT, Record, decode
 from webhook.audit.recording import is_kept, record_of
 from webhook.cluster.documents import read
@@ -17,6 +18,8 @@ from webhook.policy.configuration import Configuration
 from webhook.review.admission import Review, review_of_object
 from webhook.review.deciding import mutate, validate
 from webhook.review.decision import Circumstances, Decision, Outcome
+from webhook.review.overruns import review_of_abort
+from webhook.review.requester import GUARD
 
 NOW = datetime(2026, 11, 26, 12, 0, 0, 123456, tzinfo=UTC)
 FACTS = snapshot_of(read([CLUSTER]))
@@ -72,6 +75,20 @@ def test_a_refusal_says_who_asked_for_what_and_why_it_was_refused() -> None:
     assert nodes == len(FACTS.snapshot.nodes.by_name) - 1
     assert all(part["nodes"] and part["obstacles"] for part in record.obstacles)
     assert record.missing
+
+
+def test_the_end_of_a_migration_is_a_record_of_its_vm_and_matters_like_a_refusal() -> None:
+    vmi = next(v for v in FACTS.snapshot.vmis.values() if v.running)
+    obj = migration(vmi.name, vmi.namespace, name="move-1", uid="uid-of-migration")
+    review = review_of_abort(obj)
+    decision = Decision(False, Outcome.ABORTED, an_id(), "it took too long")
+    record = record_of(review, decision, Circumstances(False, FACTS.snapshot, NOW))
+    assert is_kept(review, decision)
+    assert IMPORTANCE[record.outcome] is Importance.REFUSAL
+    assert (record.operation, record.name, record.user) == ("DELETE", "move-1", GUARD)
+    assert (record.vm, record.vm_uid, record.source) == (vmi.key, vmi.uid, vmi.node_name)
+    assert record.object_uid == "uid-of-migration"
+    assert decode(record.encode()) == record
 
 
 def test_a_record_is_read_again_as_it_was_written() -> None:

@@ -34,15 +34,21 @@ _VMI_VERSION = "kubevirt.io/v1"
 _NORMAL, _WARNING = "Normal", "Warning"
 _SAID = {
     Outcome.REFUSED: (_WARNING, "Refused"),
+    Outcome.ABORTED: (_WARNING, "Aborted"),
     Outcome.WARNED: (_WARNING, "Warned"),
     Outcome.BLIND: (_WARNING, "NotJudged"),
     Outcome.OVERRIDDEN: (_NORMAL, "Overridden"),
     Outcome.EXEMPT: (_NORMAL, "Exempted"),
 }
+_ABOUT_ITSELF = ("CREATE", "DELETE")
+"""What is asked about a migration as a whole: that it begins, or that the guard ends it."""
 REASONS = tuple(
-    prefix + word for prefix in ("Migration", "Eviction", "Change") for _, word in _SAID.values()
+    prefix + word
+    for prefix in ("Migration", "Eviction", "Change")
+    for outcome, (_, word) in _SAID.items()
+    if prefix == "Migration" or outcome is not Outcome.ABORTED
 )
-"""All that can stand as an Event's reason: of a new migration, an eviction, or another change."""
+"""All that can stand as an Event's reason: of a migration, an eviction, or another change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +135,8 @@ def events_of(record: Record) -> tuple[Event, ...]:
     if said is None or not heard or record.dry_run or not record.namespace:
         return ()
     kind, word = said
-    new_migration = record.kind == _MIGRATION and record.operation == "CREATE"
-    reason = ("Eviction" if evicts else "Migration" if new_migration else "Change") + word
+    migration = record.kind == _MIGRATION and record.operation in _ABOUT_ITSELF
+    reason = ("Eviction" if evicts else "Migration" if migration else "Change") + word
     message = _message(record)
     same = record.fold()
     return tuple(

@@ -131,10 +131,11 @@ class _About:
 
 def _about(review: Review, decision: Decision, facts: Snapshot) -> _About:
     find = _FINDERS.get(review.kind)
-    if find is None or review.obj is None:
+    obj = review.old if review.obj is None else in_namespace(review)
+    if find is None or obj is None:
         return _About()
     try:
-        return find(in_namespace(review), decision, facts)
+        return find(obj, decision, facts)
     except fields.InvalidObject:
         # It was decided without being read this far; the record then says less.
         return _About()

@@ -51,8 +51,11 @@ _FORMULA = re.compile(
     "(^|;)(?=[\\s'\"]*[=+\\-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
     "\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}])"
 )
-_STYLES = {"refused": "red", "overridden": "yellow", "exempt": "yellow", "blind": "yellow"}
-_STYLES["warned"] = "yellow"
+_STYLES = {
+    "refused": "red",
+    "aborted": "red",
+    **dict.fromkeys(("overridden", "exempt", "blind", "warned"), "yellow"),
+}
 
 
 def visible(text: str) -> str:

@@ -26,8 +26,8 @@ LONGEST_TEXT = 1000
 MOST_WARNINGS = 16
 
 
-_BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
-_COLOURS = {"refused": "\x1b[31m", "changed": "\x1b[32m", "audited": "\x1b[2m"}
+_BOLD, _RED, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[0m"
+_COLOURS = {"refused": _RED, "aborted": _RED, "changed": "\x1b[32m", "audited": "\x1b[2m"}
 
 
 class LogForm(StrEnum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from socket import gethostname
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from webhook.review.answer import Keeping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     from flask import Blueprint
 
@@ -26,6 +27,19 @@ if TYPE_CHECKING:
     from webhook.serving.audit_api import AuditApi
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
+
+
+@dataclass(frozen=True, slots=True)
+class _OnItsWay:
+    """A record that must be on disk before anything comes of its decision.
+
+    Attributes:
+        future: Ends when it is on disk (true) or lost (false).
+        note_late: To be called when nobody can wait for that any longer.
+    """
+
+    future: Future[bool]
+    note_late: Callable[[], None]
 
 
 class ServedAudit:
@@ -116,6 +130,31 @@ class ServedAudit:
         Returns:
             For a refusal, what ends when it is on disk, or lost; else None.
         """
+        begun = self._begin(review, decision, circumstances)
+        if begun is None:
+            return None
+        on_disk: asyncio.Future[bool] = asyncio.wrap_future(begun.future)
+        return Keeping(on_disk, begun.note_late)
+
+    def keep_waiting(
+        self, review: Review, decision: Decision, circumstances: Circumstances, seconds: float
+    ) -> None:
+        """Keep a decision, and wait until it is on disk, or lost, for so long at most.
+
+        Not for the event loop's thread.
+        """
+        begun = self._begin(review, decision, circumstances)
+        if begun is None:
+            return
+        try:
+            begun.future.result(seconds)
+        except TimeoutError:
+            begun.note_late()
+
+    def _begin(
+        self, review: Review, decision: Decision, circumstances: Circumstances
+    ) -> _OnItsWay | None:
+        """Tell of a decision, and begin to keep it; return what can be waited for."""
         if (self._audit is None and self._events is None) or not is_kept(review, decision):
             return None
         record = record_of(review, decision, replace(circumstances, facts_age=self._facts_age()))
@@ -127,5 +166,4 @@ class ServedAudit:
         future = audit.keep(record)
         if future is None:
             return None
-        on_disk: asyncio.Future[bool] = asyncio.wrap_future(future)
-        return Keeping(on_disk, lambda: audit.note_late(future, record))
+        return _OnItsWay(future, lambda: audit.note_late(future, record))

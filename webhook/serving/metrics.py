@@ -172,6 +172,21 @@ class Metrics:
             registry=self._registry,
         )
         self._drift.set(math.nan)
+        self._leads = Gauge(
+            "migration_guard_leader",
+            "Whether this replica is the one that enforces deadlines.",
+            registry=self._registry,
+        )
+        self._running = Gauge(
+            "migration_guard_migrations_running",
+            "Migrations that copy now and have a deadline; 0 on a replica that does not lead.",
+            registry=self._registry,
+        )
+        self._overdue = Gauge(
+            "migration_guard_migrations_overdue",
+            "Those of them whose deadline has passed, and that have not ended yet.",
+            registry=self._registry,
+        )
         self._dropped_events = Counter(
             "migration_guard_events_dropped",
             "Events that were not written: full (too many different ones at once), refused (no "
@@ -279,6 +294,12 @@ class Metrics:
     def note_drift(self, differences: int | None) -> None:
         """Note in how many ways the installation differs; None where that is not known."""
         self._drift.set(math.nan if differences is None else differences)
+
+    def note_deadlines(self, *, leads: bool, running: int, overdue: int) -> None:
+        """Note whether this replica leads, and how the migrations that run stand with it."""
+        self._leads.set(leads)
+        self._running.set(running)
+        self._overdue.set(overdue)
 
     def count_refused_client(self, reason: Reason) -> None:
         """Count one connection of a client that is not allowed."""

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from webhook.serving.readiness import Readiness
     from webhook.serving.server import Parts
 
+_KEPT_WITHIN = 5.0
+"""Seconds that the end of a migration waits for its record; a disk that hangs longer stops none."""
+
 
 def add(commands: Commands) -> None:
     """Describe the command to the parser."""
@@ -142,6 +145,13 @@ def add(commands: Commands) -> None:
         "followed)",
     )
     parser.add_argument(
+        "--deadlines",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="end migrations that overrun their deadline (where a cluster is followed; one replica "
+        "does, the one that holds the lease)",
+    )
+    parser.add_argument(
         "--log-format",
         choices=[form.value for form in LogForm],
         default=LogForm.AUTO.value,
@@ -188,6 +198,7 @@ def run(args: argparse.Namespace) -> int:
             certificate,
             audit,
             events=args.events,
+            deadlines=args.deadlines,
             log_form=LogForm(args.log_format),
         ),
     )
@@ -200,6 +211,7 @@ def build(
     audit: AuditSettings | None = None,
     *,
     events: bool = True,
+    deadlines: bool = True,
     log_form: LogForm = LogForm.AUTO,
 ) -> Parts:
     """Make all that the server serves from a configuration file, and facts.
@@ -210,6 +222,7 @@ def build(
         certificate: The one that is served at the moment.
         audit: Where decisions are kept; None to keep none.
         events: Whether Events are written, if the facts come from a cluster.
+        deadlines: Whether the deadlines of migrations are enforced, likewise.
         log_form: In which form decisions are logged.
 
     Raises:
@@ -218,6 +231,7 @@ def build(
     from webhook.cli.cluster_report import ClusterReport
     from webhook.cli.served_configuration import ServedConfiguration
     from webhook.review.answer import Answerer
+    from webhook.review.decision import Circumstances
     from webhook.serving.errors import StartError
     from webhook.serving.metrics import Metrics
     from webhook.serving.readiness import Readiness
@@ -241,19 +255,41 @@ def build(
 
     kept = ServedAudit(audit, readiness, metrics, log, cluster, source.age, events=events)
 
-    def keep(review: Review, decision: Decision, circumstances: Circumstances) -> Keeping | None:
+    def note(review: Review, decision: Decision) -> None:
         for result in decision.rules:
             metrics.count_decision(result.rule, result.mode.value, result.outcome)
         if decision.blind is not None:
             metrics.count_blind(decision.blind)
         log.write(review, decision)
+
+    def keep(review: Review, decision: Decision, circumstances: Circumstances) -> Keeping | None:
+        note(review, decision)
         return kept.keep(review, decision, circumstances)
 
+    def keep_overrun(review: Review, decision: Decision, facts: Snapshot) -> None:
+        note(review, decision)
+        circumstances = Circumstances(mutating=False, facts=facts, now=_clock())
+        kept.keep_waiting(review, decision, circumstances, _KEPT_WITHIN)
+
+    def stop() -> None:
+        if control is not None:
+            control.stop()
+        kept.stop()
+
+    control = None
+    if cluster is not None and deadlines:
+        from webhook.cli.served_control import ServedControl
+
+        control = ServedControl(
+            cluster, source.snapshot, configuration.current, keep_overrun, readiness, metrics
+        )
     answerer = Answerer(source.snapshot, configuration.current, _clock, new_id, on_decision=keep)
     configuration.watch()
     source.watch()
     kept.start()
-    return Parts(answerer.answer, readiness, metrics, kept.stop, kept.pages())
+    if control is not None:
+        control.start()
+    return Parts(answerer.answer, readiness, metrics, stop, kept.pages())
 
 
 class _Source(Protocol):
