@@ -59,11 +59,16 @@ def test_the_configuration_passes_the_guards_own_check(name: str) -> None:
     assert configuration.max_mode is (Mode.AUDIT if name == "observe" else Mode.ENFORCE)
 
 
-def test_observe_changes_the_configuration_alone() -> None:
-    def rest(objects):
-        return [obj for obj in objects if obj["kind"] != "ConfigMap"]
-
-    assert rest(overlay("observe")) == rest(objects_of(MANIFESTS / "base"))
+def test_observe_changes_the_configuration_and_the_right_to_end_migrations_alone() -> None:
+    changed = [
+        (before["kind"], before["metadata"]["name"])
+        for before, after in zip(objects_of(MANIFESTS / "base"), overlay("observe"), strict=True)
+        if before != after
+    ]
+    assert changed == [
+        ("ClusterRole", "migration-guard-deadlines"),
+        ("ConfigMap", "migration-guard"),
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name in OVERLAYS if name != "strict"])

@@ -1,16 +1,19 @@
-"""What the guard may do: read what facts come from and its own installation, write Events."""
+"""What the guard may do: read what facts come from, write Events, end migrations that overrun."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.manifests.rendering import OVERLAYS, Object, of_kind, overlay
+from webhook.cli.served_control import LEASE
 from webhook.cluster.installation import definitions_needed
 from webhook.cluster.kinds import MIGRATION_CRD
 from webhook.cluster.resources import RESOURCES
-from webhook.review.requester import GUARD
+from webhook.review.requester import GUARD, GUARD_NAMESPACE
 
 DEFINITIONS = "apiextensions.k8s.io"
+FETCHED = {"virtualmachineinstances", "virtualmachineinstancemigrations"}
+"""Before a migration is ended, it and its VMI are; all other facts are followed."""
 READER = "migration-guard-audit-reader"
 """For people, who are bound to it by whoever installs the guard."""
 
@@ -21,19 +24,55 @@ def rules(objects: list[Object]) -> list[Object]:
     return [rule for role in roles if role["metadata"]["name"] != READER for rule in role["rules"]]
 
 
+def written_by(name: str) -> set[tuple[str, str]]:
+    """Return the verbs that change something in an overlay, each with its resource."""
+    return {
+        (verb, resource)
+        for rule in rules(overlay(name))
+        for resource in rule.get("resources", ())
+        for verb in rule["verbs"]
+        if verb not in ("get", "list", "watch")
+    }
+
+
+QUESTIONS = {("create", "tokenreviews"), ("create", "subjectaccessreviews")}
+"""Nothing of them is stored."""
+TOLD = {("create", "events"), ("patch", "events")}
+LEADS = {("create", "leases"), ("update", "leases")}
+ENDS = {(verb, "virtualmachineinstancemigrations") for verb in ("patch", "delete")}
+
+
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_nothing_can_be_written_but_events_and_no_secret_be_read(name: str) -> None:
+def test_nothing_is_written_but_events_a_lease_and_migrations_that_run(name: str) -> None:
+    assert written_by(name) == QUESTIONS | TOLD | LEADS | (set() if name == "observe" else ENDS)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_one_lease_is_in_the_guards_own_namespace(name: str) -> None:
+    roles = [r for r in of_kind(overlay(name), "ClusterRole") if "leases" in str(r["rules"])]
+    assert roles == []
+    (role,) = of_kind(overlay(name), "Role")
+    assert role["metadata"]["namespace"] == GUARD_NAMESPACE
+    create, rest = role["rules"]
+    assert (create["resources"], create["verbs"]) == (["leases"], ["create"])
+    assert (rest["resources"], rest["resourceNames"]) == (["leases"], [LEASE])
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_facts_are_followed_and_no_secret_can_be_read(name: str) -> None:
     for rule in rules(overlay(name)):
         assert "*" not in (*rule["apiGroups"], *rule["resources"])
         assert not {"secrets", "configmaps"} & set(rule["resources"])
-        if rule["resources"] == ["events"]:
-            assert rule["verbs"] == ["create", "get", "patch"]
+        if rule["resources"] in (["events"], ["leases"]):
+            assert "list" not in rule["verbs"]
+        elif "get" in rule["verbs"] and "resourceNames" not in rule:
+            assert rule["apiGroups"] == ["kubevirt.io"]
+            assert set(rule["resources"]) <= FETCHED
         elif rule["apiGroups"][0].startswith("auth"):
             # Both are questions; nothing is stored.
             assert rule["resources"] in (["tokenreviews"], ["subjectaccessreviews"])
             assert rule["verbs"] == ["create"]
         elif "resourceNames" not in rule:
-            # Facts are followed, never fetched one by one.
             assert rule["verbs"] == ["list", "watch"]
         else:
             assert rule["verbs"] in (["get"], ["list", "watch"])
@@ -59,6 +98,7 @@ def test_definitions_and_webhook_configurations_are_readable_by_name_alone(name:
         if "resourceNames" in rule
         for resource in rule["resources"]
         for verb in rule["verbs"]
+        if resource != "leases"
     }
     assert by_name == {
         ("get", "mutatingwebhookconfigurations"): {"migration-guard"},
