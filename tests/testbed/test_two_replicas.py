@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 
-from tests.testbed.bed.guard import Guard
+from tests.testbed.bed.guard import SETTLED, Guard
 from tests.testbed.bed.load import CLIENTS, DECISION, Outcome, Question, SteadyLoad, failed_calls
 from tests.testbed.bed.pool import Pool
+from tests.testbed.bed.replica import Replica
 from tests.testbed.bed.testbed import TestBed
+from tests.testbed.held import allowing, gone, held_migration
 from tests.testbed.knowing import Probe, wait_until_known
+from webhook.control.lease import LEASE_SECONDS
 
 OVERLAY = "overlays/high-availability"
 DATABASE = True
@@ -100,6 +103,30 @@ def test_a_replica_that_hangs_costs_each_call_its_timeout_until_it_is_taken_out(
     print(f"calls of webhooks that failed: {failed_calls(testbed.api) - failed:.0f}")
     print(f"let through: {len(lost)}, the slowest after {slowest:.1f} s")
     assert slowest < 2 * WEBHOOK_TIMEOUT + SLACK
+
+
+def test_when_the_replica_that_enforces_deadlines_is_killed_the_other_one_goes_on(
+    guard: Guard, pool: Pool
+) -> None:
+    def leaders() -> list[Replica]:
+        return [r for r in guard.replicas if "migration_guard_leader 1.0" in r.ask("/metrics")[1]]
+
+    pool.api.wait_until(lambda: len(leaders()) == 1, LEASE_SECONDS + SLACK, "one replica leads")
+    (killed,) = leaders()
+    guard.configure(allowing(10))
+    guard.wait_for_fact()
+    name = held_migration(pool)
+    began = time.monotonic()
+    guard.kill(killed)
+    try:
+        pool.api.wait_until(lambda: gone(pool, name), 60, "the other one ends the migration")
+        print(f"ended {time.monotonic() - began:.0f} s after the leader was killed")
+        aborted = [d for d in guard.decisions() if d["outcome"] == "aborted"]
+        assert [d["name"] for d in aborted] == [name]
+    finally:
+        guard.take_out(killed)
+        guard.configure(SETTLED)
+        guard.start_replica(killed.name)
 
 
 def test_with_both_replicas_dead_the_cluster_works_as_without_the_guard(
