@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from tests.audit.conftest import SECONDS
 from webhook.audit.importance import Importance
 from webhook.audit.loss import Reason
-from webhook.audit.segments import HEAD
+from webhook.audit.segments import BLOCK, HEAD
 
 
 def flip(file: Path, at: int) -> None:
@@ -81,6 +83,38 @@ def test_a_part_that_was_overwritten_with_zeros_costs_no_record_outside_of_it(op
     kept = opened()
     assert kept.handed_out() == came[:300] + came[400:]
     assert kept.lost(Reason.DAMAGED) == [b""]
+
+
+@pytest.mark.parametrize("stops_short", [True, False])
+@pytest.mark.parametrize("restarted", [True, False], ids=["at the start", "while it runs"])
+def test_a_part_that_the_disk_cannot_read_costs_no_record_outside_of_it(
+    opened, monkeypatch, restarted: bool, stops_short: bool
+) -> None:
+    if restarted:
+        _, came = stopped_with_a_thousand(opened)
+    else:
+        kept = opened()
+        came = [b"refusal %04d" % number for number in range(1_000)]
+        assert all(kept.refuse(payload) for payload in came)
+    read = os.pread
+
+    def harmed(descriptor: int, size: int, at: int) -> bytes:
+        # What kernels do where a sector is bad; no disk here has one.
+        if at < 2 * BLOCK and at + size > BLOCK:
+            if at < BLOCK and stops_short:
+                return read(descriptor, BLOCK - at, at)
+            raise OSError(errno.EIO, "Input/output error")
+        return read(descriptor, size, at)
+
+    monkeypatch.setattr(os, "pread", harmed)
+    if restarted:
+        kept = opened()
+    size = framed_length(came[0])
+    before, behind = BLOCK // size, -(-2 * BLOCK // size)
+    assert kept.handed_out() == came[:before] + came[behind:]
+    assert len(kept.lost(Reason.DAMAGED)) == len(kept.losses) == 1
+    assert kept.refuse(b"after")
+    assert kept.handed_out() == [b"after"]
 
 
 def test_a_damaged_last_record_is_told_and_its_file_goes_when_nothing_else_is_in_it(opened) -> None:

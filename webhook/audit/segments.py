@@ -6,6 +6,8 @@ number; little-endian) and the payload.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import struct
 import uuid
@@ -23,6 +25,8 @@ TAG_LENGTH = 12
 LONGEST_WRITER = 80
 _SEQUENCE = struct.Struct("<Q")
 SUFFIX = ".log"
+BLOCK = 4096
+"""Bytes that a disk loses together: where a file cannot be read, so many at a time are left out."""
 LARGEST_PAYLOAD = 16 * 1024 * 1024 - 1
 """Bytes; a head that tells more is none."""
 # Where a head may begin: the first byte of the length is 0, that of the sequence number too (it
@@ -136,7 +140,7 @@ class Segment:
         Raises:
             OSError: The file cannot be read.
         """
-        content = self.path.read_bytes()
+        content = read_what_can_be(self.path)
         damage = []
         for piece in pieces(content):
             if piece.frame is not None:
@@ -151,12 +155,48 @@ class Segment:
         Raises:
             OSError: The file cannot be read.
         """
-        with self.path.open("rb") as file:
-            file.seek(start)
-            content = file.read(self.size - start)
+        content = read_what_can_be(self.path, start, self.size)
         for piece in pieces(content):
             frame = piece.frame and piece.frame._replace(writer=self.writer)
             yield Piece(start + piece.start, start + piece.end, frame, piece.rest)
+
+
+def read_what_can_be(path: Path, start: int = 0, end: int | None = None) -> bytes:
+    """Return a part of a file, with zeros for what the disk cannot read.
+
+    Args:
+        path: The file.
+        start: Where the part begins, in bytes.
+        end: Where it ends; None for the end of the file.
+
+    Raises:
+        OSError: Nothing of it can be read, or not because of the disk.
+    """
+    with path.open("rb") as file:
+        descriptor = file.fileno()
+        size = os.fstat(descriptor).st_size if end is None else end
+        return b"".join(_readable(descriptor, start, size))
+
+
+def _readable(descriptor: int, at: int, end: int) -> Iterator[bytes]:
+    by_blocks = False
+    while at < end:
+        # As the disk has them, so that one that is bad costs nothing beside it.
+        until = min(end, (at // BLOCK + 1) * BLOCK) if by_blocks else end
+        try:
+            # The kernel may stop short before what it cannot read.
+            got = os.pread(descriptor, until - at, at)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            if not by_blocks:
+                by_blocks = True
+                continue
+            got = bytes(until - at)
+        if not got:
+            return
+        yield got
+        at += len(got)
 
 
 def pieces(content: bytes) -> Iterator[Piece]:
