@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import os
+import resource
 from contextlib import ExitStack, closing, suppress
 
 import pytest
@@ -92,6 +94,35 @@ def test_many_addresses_together_do_not_keep_the_probes_out(target, crowd):
     assert_alive(target)
     crowd.watch(0.5)
     assert len(crowd) <= MOST_CONNECTIONS
+
+
+def test_probes_are_answered_where_there_is_no_file_descriptor_left(start_server, crowd):
+    server = start_server()
+    target = OperationsPort(server)
+    assert_alive(target)
+    in_use = len(os.listdir(f"/proc/{server.worker}/fd"))
+    resource.prlimit(server.worker, resource.RLIMIT_NOFILE, (in_use + 10, in_use + 10))
+    for _ in range(40):
+        crowd.hold(plain(target, ATTACKER))
+    for _ in range(5):
+        assert_alive(target)
+
+
+def test_a_server_that_can_accept_nobody_goes_on_once_it_can(start_server):
+    server = start_server()
+    target = OperationsPort(server)
+    assert_alive(target)
+    usual = resource.prlimit(server.worker, resource.RLIMIT_NOFILE)
+    # Fewer than it has: none is left for anybody.
+    resource.prlimit(server.worker, resource.RLIMIT_NOFILE, (3, usual[1]))
+    with closing(plain(target)) as kubelet:
+        kubelet.sendall(METRICS)
+        kubelet.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            kubelet.recv(1)
+        resource.prlimit(server.worker, resource.RLIMIT_NOFILE, usual)
+        kubelet.settimeout(NOTICED)
+        assert kubelet.recv(9) == b"HTTP/1.1 "
 
 
 def test_probes_wait_for_no_page_that_takes_its_time(start_server, crowd):

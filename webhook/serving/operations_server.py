@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import struct
@@ -21,6 +22,8 @@ from waitress.task import ThreadedTaskDispatcher
 from webhook.serving.listening import BACKLOG
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flask import Flask
 
 PROBES = ("/livez", "/readyz")
@@ -37,6 +40,9 @@ _PROBE_THREADS = 2
 _LARGEST_BODY = 64 * 1024
 _LARGEST_HEAD = 64 * 1024
 _STOP_SECONDS = 2
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_ROOM_SECONDS = 1.0
+"""Where there is no descriptor left, and no connection to end, until the next try to accept."""
 _NO_LINGERING = struct.pack("ii", 1, 0)
 
 
@@ -137,6 +143,7 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress ships no types
     def __init__(self, application: Flask, listener: socket.socket, opened: dict[int, Any]) -> None:
         # A warning each time that more is asked than there are threads.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        self._accepts_from = float("-inf")
         self.probe_dispatcher = ThreadedTaskDispatcher()
         self.probe_dispatcher.set_thread_count(_PROBE_THREADS)
         dispatcher = ThreadedTaskDispatcher()
@@ -175,6 +182,28 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress ships no types
         probe = getattr(channel.requests[0], "path", "") in PROBES
         (self.probe_dispatcher if probe else self.task_dispatcher).add_task(channel)
 
+    def readable(self) -> bool:
+        # Asked first: it looks after the connections too.
+        accepts: bool = super().readable()
+        return accepts and time.monotonic() >= self._accepts_from
+
+    def accept(self) -> Any:
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno in _NO_DESCRIPTORS:
+                self._make_room()
+            raise
+
+    def _make_room(self) -> None:
+        """End the connection that has waited longest, so that the next one finds a descriptor."""
+        waiting = list(self.active_channels.values())
+        if waiting:
+            _longest_waiting(waiting).end()
+        else:
+            # The listener stays readable, and would be asked again at once, without end.
+            self._accepts_from = time.monotonic() + _ROOM_SECONDS
+
     def handle_accept(self) -> None:
         super().handle_accept()
         # By the order in which they were accepted.
@@ -190,9 +219,14 @@ class _Server(TcpWSGIServer):  # type: ignore[misc]  # waitress ships no types
             [(crowd, _)] = counts.most_common(1)
         # Never the newest: it may be the kubelet's, from the address of those who crowd it out.
         own = [one for one in channels if one.addr[0] == crowd and one is not newest]
-        min(own, key=lambda one: (bool(one.requests), one.waiting_since), default=newest).end()
+        _longest_waiting(own or [newest]).end()
 
     def maintenance(self, now: float) -> None:
         for channel in list(self.active_channels.values()):
             if channel.has_stalled(now):
                 channel.end()
+
+
+def _longest_waiting(channels: Sequence[_Channel]) -> _Channel:
+    """Return the connection that matters least: without a request, for the longest time."""
+    return min(channels, key=lambda one: (bool(one.requests), one.waiting_since))
