@@ -91,8 +91,16 @@ def test_a_deadline_mode_alone_is_beyond_question(mode):
     assert found(f"deadline: {{mode: {mode}}}") == []
 
 
-def test_seconds_per_gib_in_mode_guard_are_beyond_question():
-    assert found("deadline: {mode: guard, secondsPerGiB: 100}") == []
+@pytest.mark.parametrize("seconds", [9, 100])
+def test_seconds_per_gib_in_mode_guard_are_beyond_question(seconds):
+    assert found(f"deadline: {{mode: guard, secondsPerGiB: {seconds}}}") == []
+
+
+@pytest.mark.parametrize("seconds", [1, 8.5])
+def test_less_time_for_a_gib_than_a_network_needs_to_copy_it_is_a_warning(seconds):
+    level, path, message = only(f"deadline: {{secondsPerGiB: {seconds}}}")
+    assert (level, path) == ("warning", "deadline.secondsPerGiB")
+    assert "1 Gbit/s" in message
 
 
 def test_seconds_per_gib_in_mode_kubevirt_have_no_effect():

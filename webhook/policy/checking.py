@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SHORTEST_STALE_AFTER = 30
 SHORTEST_SETTLE_AFTER = 400
 """Seconds. Below it, a short pause of the API server already makes the guard blind."""
+SECONDS_OF_A_GIB = 9
+"""At 1 Gbit/s: 8 x 2**30 bits take 8.6 s, and a guest that runs writes anew what was copied."""
 
 _WIDE_GROUPS = {
     "system:authenticated": "everyone who is logged in, KubeVirt's own controllers included,",
@@ -145,6 +147,12 @@ def _deadline(configuration: Configuration) -> Iterator[Finding]:
     changed = deadline.seconds_per_gib != DeadlineSettings().seconds_per_gib
     if deadline.mode is DeadlineMode.KUBEVIRT and changed:
         message = "has no effect: deadline.mode is `kubevirt`, so KubeVirt's own limit counts"
+        yield Finding(Level.WARNING, "deadline.secondsPerGiB", message)
+    elif deadline.mode is DeadlineMode.GUARD and deadline.seconds_per_gib < SECONDS_OF_A_GIB:
+        message = (
+            f"a migration network of 1 Gbit/s needs {SECONDS_OF_A_GIB} s to copy a GiB once: "
+            "migrations would be ended that only need time"
+        )
         yield Finding(Level.WARNING, "deadline.secondsPerGiB", message)
 
 
