@@ -9,6 +9,7 @@ import pytest
 
 from tests.audit.recorded import an_id, change, refusal
 from tests.cli.conftest import CLUSTER
+from webhook.audit.events import events_of
 from webhook.audit.importance import IMPORTANCE, Importance
 from webhook.audit.record import LARGEST_RECORD, LONGEST_TEXT, Record, decode
 from webhook.audit.recording import is_kept, record_of
@@ -18,7 +19,7 @@ from webhook.policy.configuration import Configuration
 from webhook.review.admission import Review, review_of_object
 from webhook.review.deciding import mutate, validate
 from webhook.review.decision import Circumstances, Decision, Outcome
-from webhook.review.overruns import review_of_abort
+from webhook.review.overruns import review_of_overrun
 from webhook.review.requester import GUARD
 
 NOW = datetime(2026, 11, 26, 12, 0, 0, 123456, tzinfo=UTC)
@@ -80,8 +81,8 @@ def test_a_refusal_says_who_asked_for_what_and_why_it_was_refused() -> None:
 def test_the_end_of_a_migration_is_a_record_of_its_vm_and_matters_like_a_refusal() -> None:
     vmi = next(v for v in FACTS.snapshot.vmis.values() if v.running)
     obj = migration(vmi.name, vmi.namespace, name="move-1", uid="uid-of-migration")
-    review = review_of_abort(obj)
     decision = Decision(False, Outcome.ABORTED, an_id(), "it took too long")
+    review = review_of_overrun(obj, decision)
     record = record_of(review, decision, Circumstances(False, FACTS.snapshot, NOW))
     assert is_kept(review, decision)
     assert IMPORTANCE[record.outcome] is Importance.REFUSAL
@@ -89,6 +90,15 @@ def test_the_end_of_a_migration_is_a_record_of_its_vm_and_matters_like_a_refusal
     assert (record.vm, record.vm_uid, record.source) == (vmi.key, vmi.uid, vmi.node_name)
     assert record.object_uid == "uid-of-migration"
     assert decode(record.encode()) == record
+
+
+def test_an_overrun_that_is_only_told_is_nobodys_request() -> None:
+    obj = migration("web", name="move-1", uid="uid-of-migration")
+    decision = Decision(True, Outcome.WARNED, an_id(), "it takes long")
+    review = review_of_overrun(obj, decision)
+    record = record_of(review, decision, Circumstances(False, FACTS.snapshot, NOW))
+    assert (record.operation, record.user, record.name) == ("", "", "move-1")
+    assert [event.reason for event in events_of(record)] == ["MigrationWarned"] * 2
 
 
 def test_a_record_is_read_again_as_it_was_written() -> None:

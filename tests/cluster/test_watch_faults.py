@@ -6,6 +6,8 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -54,6 +56,7 @@ class Scripted:
     def __init__(self) -> None:
         self.script: list[Callable[[BaseHTTPRequestHandler], None]] = []
         self.queries: list[dict[str, str]] = []
+        self.date = ""
         self.ending = threading.Event()
         scripted = self
 
@@ -68,6 +71,9 @@ class Scripted:
                 else:
                     answer(b"", ends=False)(self)
                 self.close_connection = True
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return scripted.date or super().date_time_string(timestamp)
 
             def log_message(
                 self,
@@ -177,6 +183,22 @@ def wait(until):
 
 def names(live):
     return set(live.snapshot().nodes.by_name)
+
+
+@pytest.mark.parametrize("ahead", [7200, -7200])
+def test_the_clock_of_the_api_server_is_known_from_its_answers(scripted, kubeconfig, ahead) -> None:
+    connection = connect(kubeconfig)
+    assert connection.seconds_ahead == 0
+    scripted.date = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead), usegmt=True)
+    scripted.script = [answer(b"{}")] * 3
+    connection.get("/version")
+    assert connection.seconds_ahead == pytest.approx(ahead, abs=WITHIN)
+    scripted.date = "no date at all"
+    connection.get("/version")
+    assert connection.seconds_ahead == pytest.approx(ahead, abs=WITHIN)
+    scripted.date = ""
+    connection.get("/version")
+    assert abs(connection.seconds_ahead) < WITHIN
 
 
 def test_a_line_that_is_cut_is_asked_for_again(scripted, followed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,12 @@ from tests.live.conftest import ApiServer
 from tests.live.following import Followed
 from tests.testbed.bed.api import path
 from webhook.cluster.connection import Connection, connect
-from webhook.control.deadlines import PAUSE_SECONDS, Deadlines, Standing
+from webhook.control.deadlines import (
+    LONGEST_PAUSE_SECONDS,
+    PAUSE_SECONDS,
+    Deadlines,
+    Standing,
+)
 from webhook.model.snapshot import Snapshot
 from webhook.policy.loading import load
 from webhook.review.admission import Review
@@ -98,6 +104,7 @@ class Watch:
         ahead: float = RUNNING_FOR,
     ) -> None:
         self.kept: list[Decision] = []
+        self.leads: Callable[[], bool] = lambda: True
         self.logged: list[str] = []
         self.seconds = 0.0
         self.while_kept: Callable[[], None] = lambda: None
@@ -106,17 +113,19 @@ class Watch:
             facts,
             lambda: load(settings, "test"),
             self._keep,
+            leads=lambda: self.leads(),
             new_id=lambda: str(uuid_utils.uuid7()),
             clock=lambda: datetime.now(UTC) + timedelta(seconds=ahead),
             monotonic=lambda: self.seconds,
             log=self.logged.append,
         )
 
-    def look(self, leads: Callable[[], bool] = lambda: True) -> Standing:
-        return self._deadlines.look(leads)
+    def look(self) -> Standing:
+        return self._deadlines.look()
 
     def _keep(self, review: Review, decision: Decision, facts: Snapshot) -> None:
-        assert (review.operation, review.namespace, review.name) == ("DELETE", "default", "move")
+        asked = "DELETE" if decision.outcome is Outcome.ABORTED else ""
+        assert (review.operation, review.namespace, review.name) == (asked, "default", "move")
         self.while_kept()
         self.kept.append(decision)
 
@@ -161,6 +170,17 @@ def watch(server: ApiServer, follow: Callable[[Path], Followed]) -> Callable[...
         return Watch(connect(server.kubeconfig), followed.live.snapshot, settings, **more)
 
     return begin
+
+
+def allow(server: ApiServer, user: str, rules: list[dict[str, Any]]) -> None:
+    """Give a user rights."""
+    rbac = "rbac.authorization.k8s.io"
+    named = {"metadata": {"name": f"of-{user}"}}
+    server.api.create(path(f"{rbac}/v1", "clusterroles"), {**named, "rules": rules})
+    role = {"apiGroup": rbac, "kind": "ClusterRole", "name": f"of-{user}"}
+    subjects = [{"kind": "User", "name": user}]
+    bound = {**named, "roleRef": role, "subjects": subjects}
+    server.api.create(path(f"{rbac}/v1", "clusterrolebindings"), bound)
 
 
 def test_the_deadline_is_made_true_when_the_copying_has_started(moving, watch) -> None:
@@ -258,32 +278,98 @@ def test_a_migration_made_anew_under_the_name_is_another_one(moving, watch, serv
 def test_a_replica_that_does_not_lead_any_more_ends_nothing(moving, watch) -> None:
     vm = moving()
     found = watch()
-    found.look(lambda: False)
+    found.leads = lambda: False
+    found.look()
     assert (found.kept, vm.deleted) == ([], False)
     # It may lose the lease at any moment, also when all is ready.
     leads = [True, False]
-    found.look(lambda: leads.pop(0))
+    found.leads = lambda: leads.pop(0)
+    found.look()
+    assert (found.kept, vm.deleted) == ([], False)
+
+
+def test_one_that_loses_the_lease_after_the_record_ends_it_once_it_leads_again(
+    moving, watch
+) -> None:
+    vm = moving()
+    found = watch()
+    leads = [True, True, False]
+    found.leads = lambda: leads.pop(0) if leads else True
+    found.look()
+    assert [d.outcome for d in found.kept] == [Outcome.ABORTED]
     assert not vm.deleted
+    found.look()
+    assert vm.deleted
+    assert len(found.kept) == 1
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "why"),
+    [
+        ({"mode": "PostCopy"}, "its guest runs on the target already"),
+        ({"completed": True}, "it has ended by itself"),
+    ],
+    ids=["post-copy", "completed"],
+)
+def test_what_changes_while_the_record_is_written_takes_it_back(
+    moving, watch, meanwhile, why: str
+) -> None:
+    vm = moving()
+    found = watch()
+    found.while_kept = lambda: vm.state(**meanwhile)
+    found.look()
+    assert not vm.deleted
+    aborted, back = found.kept
+    assert (aborted.outcome, back.outcome) == (Outcome.ABORTED, Outcome.WARNED)
+    assert aborted.decision_id == back.decision_id
+    assert f"was not aborted after all: {why}" in back.message
+
+
+def test_a_migration_that_is_gone_once_the_record_is_written_takes_it_back(moving, watch) -> None:
+    vm = moving()
+    found = watch()
+
+    def ends() -> None:
+        vm.ends()
+        vm.server.remove(vm.made)
+        found.while_kept = lambda: None
+
+    found.while_kept = ends
+    found.look()
+    assert [d.outcome for d in found.kept] == [Outcome.ABORTED, Outcome.WARNED]
+    assert "it has ended by itself" in found.kept[1].message
+
+
+def test_what_fails_again_and_again_is_tried_less_and_less_often(
+    moving, watch, server, forwarder, tmp_path
+) -> None:
+    vm = moving()
+    facts = watch()._deadlines._facts
+    found = Watch(connect(server.kubeconfig_through(forwarder.port, tmp_path)), facts)
+    forwarder.refuse(True)
+    failed = []
+    for second in range(1000):
+        found.seconds = second
+        found.look()
+        if any(line.startswith("migration default/move") for line in found.logged):
+            failed.append(second)
+        found.logged.clear()
+    pauses = [after - before for before, after in itertools.pairwise(failed)]
+    assert pauses == [10, 20, 40, 80, 160, 320, 320]
+    forwarder.refuse(False)
+    found.seconds += LONGEST_PAUSE_SECONDS
+    found.look()
+    assert vm.deleted
 
 
 def test_who_may_not_delete_keeps_no_record_that_says_it_did(moving, watch, server) -> None:
     vm = moving()
     admin = watch()
     groups = ["kubevirt.io", "admissionregistration.k8s.io"]
-    rules = [{"apiGroups": groups, "resources": ["*"], "verbs": ["get", "patch"]}]
-    where = path("rbac.authorization.k8s.io/v1", "clusterroles")
-    server.api.create(where, {"metadata": {"name": "looks"}, "rules": rules})
-    server.api.create(
-        path("rbac.authorization.k8s.io/v1", "clusterrolebindings"),
-        {
-            "metadata": {"name": "looks"},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": "looks",
-            },
-            "subjects": [{"kind": "User", "name": "onlooker"}],
-        },
+    allow(
+        server,
+        "onlooker",
+        [{"apiGroups": groups, "resources": ["*"], "verbs": ["get", "patch"]}],
     )
     found = Watch(connect(server.plane.credentials("onlooker")), admin._deadlines._facts)
     found.look()
@@ -331,6 +417,26 @@ def test_a_guard_that_is_switched_off_writes_and_ends_nothing(
     found.seconds += PAUSE_SECONDS
     assert not found.look().switched_off
     assert "annotations" in vm.migration["metadata"] or vm.deleted
+
+
+def test_a_deadline_that_may_not_be_written_is_said_once(moving, watch, server) -> None:
+    vm = moving()
+    facts = watch()._deadlines._facts
+    found = Watch(connect(server.plane.credentials("stranger")), facts, ahead=60.0)
+    rules = [
+        {
+            "apiGroups": ["admissionregistration.k8s.io"],
+            "resources": ["mutatingwebhookconfigurations"],
+            "verbs": ["get"],
+        }
+    ]
+    allow(server, "stranger", rules)
+    found.look()
+    found.seconds += PAUSE_SECONDS
+    found.look()
+    (line,) = found.logged
+    assert "its true deadline is not written" in line
+    assert not vm.deleted
 
 
 def test_a_migration_that_cannot_be_read_keeps_no_other_from_its_end(moving, watch, server) -> None:

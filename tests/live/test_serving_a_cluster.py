@@ -15,6 +15,7 @@ import yaml
 
 from tests.cli.guard import Guard
 from tests.cluster.objects import node, other, vmi
+from tests.testbed.bed.api import path
 from tests.testbed.bed.forwarder import Forwarder
 
 MODEL = {"cpu-model.node.kubevirt.io/Penryn": "true"}
@@ -97,6 +98,53 @@ def test_it_is_not_ready_and_blind_until_all_was_read_and_then_stays_ready(
     guard.until(lambda: re.search("cannot be reached|broke off", guard.read_log()) is not None)
 
 
+@pytest.fixture
+def home(server):
+    """Make the guard's namespace when it is called for; nobody here gives namespaces up."""
+    where = path("v1", "namespaces")
+    name = "migration-guard"
+
+    yield lambda: server.api.create(where, {"metadata": {"name": name}})
+    server.api.delete(path("coordination.k8s.io/v1", "leases", name))
+    server.api.delete(f"{where}/{name}")
+    if server.api.find(f"{where}/{name}"):
+        given_up = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        server.api.replace(f"{where}/{name}/finalize", {**given_up, "spec": {"finalizers": []}})
+
+
+def test_deadlines_are_enforced_by_the_server_that_has_the_lease(server, serve, home):
+    with_a_vm(server)
+    one = serve(server.kubeconfig)
+    one.until(lambda: ready(one))
+    # Nothing was installed here: there is no place for a lease.
+    one.until(lambda: 'namespaces "migration-guard" not found' in readiness(one))
+    assert ready(one)
+    home()
+    one.until(lambda: "(deadlines are enforced here; 0 run)" in readiness(one))
+    assert "migration_guard_leader 1.0" in one.ops("/metrics")
+    assert one.read_log().count("migrations: no lease: ") == 1
+
+
+def test_a_server_that_stops_gives_the_lease_back(server, serve, home):
+    home()
+    guard = serve(server.kubeconfig)
+    guard.until(lambda: "deadlines are enforced here" in readiness(guard))
+    lease = path("coordination.k8s.io/v1", "leases", "migration-guard", "migration-guard")
+    assert server.api.get(lease)["spec"]["holderIdentity"]
+    guard.process.terminate()
+    guard.process.wait(20)
+    assert server.api.get(lease)["spec"]["holderIdentity"] == ""
+
+
+def test_a_server_told_not_to_enforces_no_deadline(server, tmp_path):
+    guard = Guard(tmp_path, "--no-deadlines", kubeconfig=server.kubeconfig)
+    try:
+        guard.until(lambda: ready(guard))
+        assert "migrations: " not in readiness(guard).replace("instancemigrations: ", "")
+    finally:
+        guard.stop()
+
+
 def test_a_server_whose_account_may_not_read_names_what_it_lacks(server, serve):
     guard = serve(server.plane.credentials("stranger"))
     guard.until(lambda: 'cannot watch resource "nodes"' in readiness(guard))
@@ -130,9 +178,9 @@ def inventory(server, folder):
         )
         for obj in server.api.items(where)
     ]
-    path = folder / "cluster.yaml"
-    path.write_text(yaml.safe_dump_all(listed), encoding="utf-8")
-    return path
+    file = folder / "cluster.yaml"
+    file.write_text(yaml.safe_dump_all(listed), encoding="utf-8")
+    return file
 
 
 @pytest.mark.parametrize(

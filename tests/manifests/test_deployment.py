@@ -20,6 +20,7 @@ from tests.manifests.rendering import (
 from webhook.cli.main import build_parser
 from webhook.review.requester import GUARD
 from webhook.serving.certificates import AUTHORITY_NAME, CERTIFICATE_NAME, KEY_NAME
+from webhook.serving.server import LOG_SECONDS, PARTS_SECONDS
 from webhook.serving.worker import ANSWER_SECONDS, LINGER_SECONDS, NEWCOMER_SECONDS
 
 DOCKERFILE = (MANIFESTS.parent / "Dockerfile").read_text(encoding="utf-8")
@@ -146,7 +147,7 @@ def test_probes_ask_for_paths_that_are_served(name: str) -> None:
 
 def test_a_pod_that_goes_has_time_to_be_forgotten_and_to_answer(name: str) -> None:
     before = container(overlay(name))["lifecycle"]["preStop"]["sleep"]["seconds"]
-    graceful = NEWCOMER_SECONDS + LINGER_SECONDS + ANSWER_SECONDS + 2
+    graceful = NEWCOMER_SECONDS + LINGER_SECONDS + ANSWER_SECONDS + LOG_SECONDS + PARTS_SECONDS
     assert before >= 2
     assert pod(name)["terminationGracePeriodSeconds"] > before + graceful
 

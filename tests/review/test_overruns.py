@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.review.asking import Cluster, kubevirt, migration, new_id, node, vmi
+from tests.review.asking import UPGRADE, Cluster, kubevirt, migration, new_id, node, vmi
 from webhook.model.fields import InvalidObject
 from webhook.model.migration import Migration
 from webhook.review.decision import Decision, Outcome
-from webhook.review.overruns import RunningMigration, decide_overrun, running_migration
+from webhook.review.overruns import (
+    RunningMigration,
+    decide_not_ended,
+    decide_overrun,
+    running_migration,
+)
 
 STARTED = datetime.fromisoformat("2026-11-27T10:00:00Z")
 CREATED = "2026-11-27T09:00:00Z"
@@ -46,13 +51,17 @@ def look(
     vm: dict[str, Any] | None = None,
     run: dict[str, Any] | None = None,
     configuration: str = "",
+    seen: datetime | None = None,
+    kv: dict[str, Any] | None = None,
+    more: tuple[dict[str, Any], ...] = (),
 ) -> RunningMigration | None:
     """Look at the migration in a cluster of two nodes."""
-    vm, run = vm or moving(), run or under_way()
-    cluster = Cluster(node("a"), node("b"), kubevirt(), vm, run, configuration=configuration)
+    vm, run, cr = vm or moving(), run or under_way(), kubevirt()
+    cr["spec"]["configuration"]["migrations"] = kv or {}
+    cluster = Cluster(node("a"), node("b"), cr, vm, run, *more, configuration=configuration)
     found = cluster.facts.vmis.get("prod/web")
     return running_migration(
-        Migration.from_object(run), found, cluster.facts, cluster.configuration
+        Migration.from_object(run), found, cluster.facts, cluster.configuration, seen
     )
 
 
@@ -105,6 +114,9 @@ def test_a_migration_without_a_time_gets_the_one_it_would_have_been_given(writte
         {"startTimestamp": None},
         {"completed": True},
         {"failed": True},
+        # virt-handler says so some time before "completed": the guest is on the target.
+        {"endTimestamp": "2026-11-27T10:30:00Z"},
+        {"targetNodeDomainReadyTimestamp": "2026-11-27T10:30:00Z"},
     ],
     ids=lambda state: next(iter(state)),
 )
@@ -118,8 +130,15 @@ def test_a_migration_whose_vmi_is_not_known_is_left_alone() -> None:
     assert look(other) is None
 
 
+@pytest.mark.parametrize("forged", ["0s", "9999999999s"])
+def test_a_time_that_is_no_limit_is_counted_again(forged: str) -> None:
+    found = running(run=under_way({f"{NOTES}completion-timeout": forged}))
+    assert found.allowed.seconds == 6400
+
+
 def test_no_limit_is_none() -> None:
-    assert look(run=under_way({f"{NOTES}completion-timeout": "0s"})) is None
+    free = "deadline: {mode: kubevirt}"
+    assert look(kv={"completionTimeoutPerGiB": 0}, configuration=free) is None
     guest = moving()
     del guest["spec"]["domain"]["memory"]
     assert look(guest) is None
@@ -128,6 +147,15 @@ def test_no_limit_is_none() -> None:
 def test_a_start_before_the_creation_is_a_wrong_clock_and_counts_from_the_creation() -> None:
     found = running(run=under_way(creationTimestamp="2026-11-27T10:30:00Z"))
     assert found.transfer.started == datetime.fromisoformat("2026-11-27T10:30:00Z")
+
+
+def test_a_start_in_the_future_is_a_wrong_clock_and_counts_from_when_it_was_seen() -> None:
+    seen = STARTED + timedelta(hours=1)
+    assert (
+        running(moving(startTimestamp="9999-12-31T23:59:59Z"), seen=seen).transfer.started == seen
+    )
+    with pytest.raises(InvalidObject, match=r"status\.migrationState\.startTimestamp"):
+        look(moving(startTimestamp="9999-12-31T23:59:59Z"))
 
 
 def test_a_start_that_is_no_time_is_named() -> None:
@@ -183,6 +211,49 @@ def test_the_mode_says_what_becomes_of_an_overrun(configuration: str, outcome: O
 
 def test_mode_off_looks_at_nothing() -> None:
     assert look(configuration="rules: {completion-deadline: {mode: 'off'}}") is None
+
+
+@pytest.mark.parametrize(
+    ("note", "more", "why"),
+    [
+        (EVACUATION, (UPGRADE,), "the Harvester upgrade waits for KubeVirt to end it"),
+        ("kubevirt.io/workloadUpdateMigration", (), "KubeVirt would begin it again at once"),
+    ],
+)
+def test_what_may_only_be_warned_about_is_not_ended(note: str, more: Any, why: str) -> None:
+    decision = decided(run=under_way({note: "x"}), more=more)
+    assert decision.outcome is Outcome.WARNED
+    assert why in decision.message
+    # Its true deadline stands on it all the same.
+    assert running(run=under_way({note: "x"}), more=more).unwritten
+    assert decided(run=under_way({EVACUATION: "a"})).outcome is Outcome.ABORTED
+
+
+def test_who_started_it_is_what_the_guard_wrote_whatever_was_added_later() -> None:
+    forged = {f"{NOTES}origin": "user", "kubevirt.io/workloadUpdateMigration": "", EVACUATION: "a"}
+    decision = decided(run=under_way(forged))
+    assert (decision.outcome, decision.origin) == (Outcome.ABORTED, "user")
+
+
+def test_a_decentralized_migration_is_left_to_kubevirt() -> None:
+    for side in ("sendTo", "receive"):
+        leaving = under_way()
+        leaving["spec"][side] = {"migrationID": "one"}
+        decision = decided(run=leaving)
+        assert decision.outcome is Outcome.WARNED
+        assert "only KubeVirt sees both of its ends" in decision.message
+
+
+def test_what_was_decided_can_be_taken_back_under_the_same_id() -> None:
+    found = running()
+    aborted = decide_overrun(found, new_id())
+    back = decide_not_ended(found, aborted, "it has ended by itself")
+    assert (back.outcome, back.allowed) == (Outcome.WARNED, True)
+    assert back.decision_id == aborted.decision_id
+    assert back.message == (
+        "migration web-1 of VM prod/web from node a to node b was not aborted after all: it has "
+        f"ended by itself. Decision {aborted.decision_id}."
+    )
 
 
 def test_the_mode_can_differ_for_evacuations() -> None:

@@ -40,8 +40,9 @@ _SAID = {
     Outcome.OVERRIDDEN: (_NORMAL, "Overridden"),
     Outcome.EXEMPT: (_NORMAL, "Exempted"),
 }
-_ABOUT_ITSELF = ("CREATE", "DELETE")
-"""What is asked about a migration as a whole: that it begins, or that the guard ends it."""
+_ABOUT_ITSELF = ("CREATE", "DELETE", "")
+"""What is asked about a migration as a whole: that it begins, that the guard ends it, or nothing,
+where it only runs too long."""
 REASONS = tuple(
     prefix + word
     for prefix in ("Migration", "Eviction", "Change")

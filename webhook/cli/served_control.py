@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from socket import gethostname
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ PART = "migrations"
 LEASE = "migration-guard"
 
 _LOOK_SECONDS = 1.0
-_STOP_SECONDS = 2.0
+_STOP_SECONDS = 1.0
 
 
 class ServedControl:
@@ -64,6 +64,8 @@ class ServedControl:
         """
         # Two processes of one host name, one after the other, are not to be taken for one.
         identity = f"{gethostname()}_{secrets.token_hex(8)}"
+        self._connection = connection
+        self._snapshot = snapshot
         self._lease = Lease(
             connection, GUARD_NAMESPACE, LEASE, identity, monotonic=time.monotonic, clock=_clock
         )
@@ -72,8 +74,9 @@ class ServedControl:
             snapshot,
             configuration,
             keep,
+            leads=lambda: self._lease.held,
             new_id=new_id,
-            clock=_clock,
+            clock=self._servers_clock,
             monotonic=time.monotonic,
             log=self._say,
         )
@@ -82,62 +85,76 @@ class ServedControl:
         self._failure = ""
         self._told = ""
         self._stopping = threading.Event()
+        # Apart from the rest: a request that takes its time is not to cost the lease.
+        self._leading = threading.Thread(target=self._lead, name="lease", daemon=True)
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
         readiness.report(PART, True, "nobody is known to lead yet")
 
     def start(self) -> None:
         """Begin to ask for the lease."""
+        self._leading.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and give the lease back, in two seconds at most."""
+        """Carry out what is begun and give the lease back, in a second at most."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(_STOP_SECONDS)
+        if self._leading.is_alive():
+            self._leading.join(_STOP_SECONDS)
 
-    def _run(self) -> None:
-        renew = time.monotonic()
+    def _lead(self) -> None:
         while not self._stopping.is_set():
-            try:
-                if time.monotonic() >= renew:
-                    renew = time.monotonic() + RENEW_SECONDS
-                    self._hold()
-                held = self._lease.held
-                self._tell(self._deadlines.look(self._may_act) if held else None)
-            except Exception as error:
-                # The thread must live: without it no deadline is enforced.
-                what = f"{type(error).__name__}: {one_line(str(error))}"
-                self._say(f"a fault of migration-guard itself: {what}")
-            self._stopping.wait(_LOOK_SECONDS)
+            self._hold()
+            self._stopping.wait(RENEW_SECONDS)
+        # What is begun is carried out under the lease.
+        self._thread.join()
         try:
             self._lease.release()
         except RequestFailed as error:
             self._say(f"the lease is not given back, and runs out by itself: {error}")
 
-    def _may_act(self) -> bool:
-        return self._lease.held and not self._stopping.is_set()
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            held = self._lease.held
+            try:
+                standing = self._deadlines.look(self._goes_on) if held else None
+                self._tell(self._words(standing), standing)
+            except Exception as error:
+                # The thread must live: without it no deadline is enforced.
+                what = f"a fault of migration-guard itself: {type(error).__name__}"
+                self._tell(f"warning: deadlines are not enforced: {what}", None)
+                self._say(f"{what}: {one_line(str(error))}")
+            self._stopping.wait(_LOOK_SECONDS)
+
+    def _goes_on(self) -> bool:
+        return not self._stopping.is_set()
+
+    def _servers_clock(self) -> datetime:
+        return _clock() + timedelta(seconds=self._connection.seconds_ahead)
 
     def _hold(self) -> None:
+        if self._snapshot().stale:
+            # Whoever does not see the migrations ends none; another replica may see them.
+            return
         failure = ""
         try:
             self._lease.hold()
-        except RequestFailed as error:
-            failure = str(error)
+        except Exception as error:
+            known = isinstance(error, RequestFailed)
+            failure = str(error) if known else f"{type(error).__name__}: {one_line(str(error))}"
         if failure != self._failure:
             self._failure = failure
-            self._say(
-                f"the lease cannot be had: {failure}" if failure else "the lease is to be had"
-            )
+            self._say(f"no lease: {failure}" if failure else "the lease is to be had again")
 
-    def _tell(self, standing: Standing | None) -> None:
+    def _tell(self, words: str, standing: Standing | None) -> None:
         running, overdue = (standing.running, standing.overdue) if standing else (0, 0)
         self._metrics.note_deadlines(leads=standing is not None, running=running, overdue=overdue)
-        words = self._words(standing)
         if words != self._told:
             self._told = words
             self._readiness.report(PART, True, words)
 
     def _words(self, standing: Standing | None) -> str:
+        if standing is None and self._snapshot().stale:
+            return "warning: deadlines are not enforced here: facts are missing or too old"
         if standing is None and self._failure:
             return f"warning: deadlines are not enforced here: {self._failure}"
         if standing is None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -73,6 +74,8 @@ class Connection:
 
     Attributes:
         source: Where the settings come from, in words.
+        seconds_ahead: By how much the API server's clock is ahead of this one's, to the second, as
+            its last answer said; negative where it is behind, 0 before the first.
     """
 
     def __init__(self, credentials: Credentials) -> None:
@@ -82,6 +85,7 @@ class Connection:
             ClusterError: They are missing or broken.
         """
         self.source = credentials.source
+        self.seconds_ahead = 0.0
         self._credentials = credentials
         self._lock = threading.Lock()
         self._session = self._new_session()
@@ -219,7 +223,7 @@ class Connection:
             headers["Authorization"] = token.strip()
         url = f"{session.configuration.host}{path}"
         with self._failures():
-            return session.pool.request(
+            response = session.pool.request(
                 written.method if written else "GET",
                 f"{url}?{urlencode(query)}" if query else url,
                 body=written.body if written else None,
@@ -228,6 +232,12 @@ class Connection:
                 retries=False,
                 preload_content=False,
             )
+        with suppress(TypeError, ValueError):
+            told = parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
+            ahead = told - time.time()
+            # It tells whole seconds: within one, both clocks may well be the same.
+            self.seconds_ahead = ahead if abs(ahead) > 1 else 0.0
+        return response
 
     def _failure(self, response: BaseHTTPResponse) -> RequestFailed:
         told = ""

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from webhook.cluster.connection import JSON, MERGE_PATCH
+from webhook.cluster.credentials import one_line
 from webhook.cluster.errors import RequestFailed
 from webhook.cluster.installation import switched_off
 from webhook.model import fields
 from webhook.model.fields import InvalidObject
 from webhook.model.migration import Migration
 from webhook.model.virtual_machine import VirtualMachineInstance
+from webhook.model.wording import escaped
 from webhook.review.decision import Outcome
-from webhook.review.overruns import decide_overrun, review_of_abort, running_migration
+from webhook.review.overruns import (
+    decide_not_ended,
+    decide_overrun,
+    review_of_overrun,
+    running_migration,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +39,9 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 5.0
 """How long the API server may be silent when it is asked."""
 PAUSE_SECONDS = 10.0
-"""After a request about a migration has failed, until the next about it."""
+LONGEST_PAUSE_SECONDS = 320.0
+"""After a request about a migration has failed, until the next about it: twice as long each
+time."""
 
 _NAMESPACES = "/apis/kubevirt.io/v1/namespaces"
 _OVER = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
@@ -46,13 +55,27 @@ class Standing:
         running: How many copy, and have a limit.
         overdue: How many of them have passed it.
         next_end: When the next of the others has; None where there is none.
-        switched_off: Nothing was done about one, because the guard is switched off.
+        switched_off: Nothing is done about them, because the guard is switched off.
     """
 
     running: int = 0
     overdue: int = 0
     next_end: datetime | None = None
     switched_off: bool = False
+
+
+class _Try(NamedTuple):
+    """The last try about a migration that failed: when the next may be, and the pause before it."""
+
+    again: float = float("-inf")
+    pause: float = 0.0
+
+
+class _Fetched(NamedTuple):
+    """A migration as the API server has it at this moment; None where it does not run any more."""
+
+    obj: Object
+    running: RunningMigration | None
 
 
 class Deadlines:
@@ -71,6 +94,7 @@ class Deadlines:
         configuration: Callable[[], Configuration],
         keep: Callable[[Review, Decision, Snapshot], None],
         *,
+        leads: Callable[[], bool],
         new_id: Callable[[], str],
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
@@ -83,8 +107,9 @@ class Deadlines:
             facts: Returns the facts of the moment.
             configuration: Returns the settings of the moment.
             keep: Logs, counts and keeps a decision; returns once it is on disk, or cannot be.
+            leads: Tells whether this replica leads at this moment.
             new_id: Makes decision ids.
-            clock: The time, aware.
+            clock: The time of the API server, aware.
             monotonic: A clock that never jumps, in seconds.
             log: Takes a line about what could not be done.
         """
@@ -92,118 +117,210 @@ class Deadlines:
         self._facts = facts
         self._configuration = configuration
         self._keep = keep
+        self._leads = leads
         self._new_id = new_id
         self._clock = clock
         self._monotonic = monotonic
         self._log = log
-        # By the migration's uid: what was written, what was decided, and when to try again.
+        self._switched_off = False
+        self._asked_whether = float("-inf")
+        # By the migration's uid: when it was first seen to copy, what was written on it and
+        # decided about it, the decision to end it that nobody has carried out, and what failed.
+        self._seen: dict[str, datetime] = {}
         self._written: dict[str, object] = {}
         self._decided: dict[str, Outcome] = {}
-        self._again: dict[str, float] = {}
-        self._switched_off = False
+        self._aborting: dict[str, Decision] = {}
+        self._tries: dict[str, _Try] = {}
 
-    def look(self, leads: Callable[[], bool]) -> Standing:
+    def look(self, goes_on: Callable[[], bool] = lambda: True) -> Standing:
         """Look at every migration that runs, and do what is due.
 
         Args:
-            leads: Tells whether this replica may still act; asked before each.
+            goes_on: Tells whether another one is to be looked at; what is begun is carried out.
         """
         snapshot, now = self._facts(), self._clock()
-        found = list(self._running(snapshot))
-        self._forget_all_but({running.migration.uid for running in found})
-        for running in found:
-            if not leads():
+        self._forget_all_but({migration.uid for migration in snapshot.migrations.values()})
+        found = list(self._running(snapshot, now))
+        self._look_whether_switched_off(any_run=bool(found))
+        # Where requests take their time, those that were tried last wait for the others.
+        for running in sorted(found, key=lambda one: self._try_of(one).again):
+            if self._switched_off or not (self._leads() and goes_on()):
                 break
-            if self._monotonic() >= self._again.get(running.migration.uid, 0.0):
-                self._look_at(running, now, leads)
+            if self._monotonic() >= self._try_of(running).again:
+                self._look_at(running, now)
         ends = [running.ends for running in found if running.ends > now]
         overdue = len(found) - len(ends)
         return Standing(len(found), overdue, min(ends, default=None), self._switched_off)
 
-    def _running(self, snapshot: Snapshot) -> Iterator[RunningMigration]:
+    def _running(self, snapshot: Snapshot, now: datetime) -> Iterator[RunningMigration]:
         for migration in {m.key: m for m in snapshot.migrations.values()}.values():
+            seen = self._seen.get(migration.uid, now)
             try:
                 vmi = snapshot.vmis.get(migration.vmi_key)
-                running = running_migration(migration, vmi, snapshot, self._configuration())
-            except InvalidObject:
-                # The facts say already what cannot be read.
+                running = running_migration(migration, vmi, snapshot, self._configuration(), seen)
+            except Exception as error:
+                # Whatever is wrong with one, the others are to be ended.
+                if self._monotonic() >= self._tries.get(migration.uid, _Try()).again:
+                    self._failed(migration, error)
                 continue
             if running is not None:
+                self._seen[migration.uid] = seen
                 yield running
 
     def _forget_all_but(self, uids: set[str]) -> None:
-        for known in (self._written, self._decided, self._again):
+        for known in (self._seen, self._written, self._decided, self._aborting, self._tries):
             for uid in known.keys() - uids:
                 del known[uid]
 
-    def _look_at(self, running: RunningMigration, now: datetime, leads: Callable[[], bool]) -> None:
+    def _try_of(self, running: RunningMigration) -> _Try:
+        return self._tries.get(running.migration.uid, _Try())
+
+    def _look_at(self, running: RunningMigration, now: datetime) -> None:
         uid = running.migration.uid
         try:
             if running.overdue(now):
-                self._end(running, leads)
+                self._overrun(running)
             elif running.unwritten and self._written.get(uid) != running.unwritten:
                 self._annotate(running)
-        except (RequestFailed, InvalidObject) as error:
-            self._again[uid] = self._monotonic() + PAUSE_SECONDS
-            if not (isinstance(error, RequestFailed) and error.status in _OVER):
-                self._log(f"migration {running.migration.key}: {error}")
+        except Exception as error:
+            self._failed(running.migration, error)
+        else:
+            self._tries.pop(uid, None)
 
-    def _may_write(self, uid: str) -> bool:
+    def _failed(self, migration: Migration, error: Exception) -> None:
+        """Leave a migration alone for a while, and say why."""
+        pause = self._tries.get(migration.uid, _Try()).pause * 2 or PAUSE_SECONDS
+        pause = min(pause, LONGEST_PAUSE_SECONDS)
+        self._tries[migration.uid] = _Try(self._monotonic() + pause, pause)
+        text = str(error)
+        if not isinstance(error, RequestFailed | InvalidObject):
+            text = f"a fault of migration-guard itself: {type(error).__name__}: {one_line(text)}"
+        self._log(f"migration {escaped(migration.key)}: {text}")
+
+    def _look_whether_switched_off(self, *, any_run: bool) -> None:
+        if any_run and self._monotonic() >= self._asked_whether + PAUSE_SECONDS:
+            try:
+                self._may_write()
+            except RequestFailed as error:
+                self._log(f"not known whether the guard is switched off: {error}")
+
+    def _may_write(self) -> bool:
+        self._asked_whether = self._monotonic()
         self._switched_off = switched_off(self._connection, ANSWER_SECONDS)
-        if self._switched_off:
-            self._again[uid] = self._monotonic() + PAUSE_SECONDS
         return not self._switched_off
 
     def _annotate(self, running: RunningMigration) -> None:
         migration = running.migration
-        if not self._may_write(migration.uid):
+        if not self._may_write():
             return
         # With the uid, so that one made anew under its name gets nothing of this.
         change = {"metadata": {"uid": migration.uid, "annotations": dict(running.unwritten)}}
-        self._send("PATCH", _path(migration), change, MERGE_PATCH)
+        try:
+            self._send("PATCH", _path(migration), change, MERGE_PATCH)
+        except RequestFailed as error:
+            if error.status in _OVER:
+                return
+            if error.status != HTTPStatus.FORBIDDEN:
+                raise
+            # By a role or by a rule, the guard's own among them: another try is refused likewise.
+            where = f"migration {escaped(migration.key)}"
+            self._log(f"{where}: its true deadline is not written: {error}")
         self._written[migration.uid] = running.unwritten
 
-    def _end(self, running: RunningMigration, leads: Callable[[], bool]) -> None:
+    def _overrun(self, running: RunningMigration) -> None:
         uid = running.migration.uid
         decided = self._decided.get(uid)
         if decided is running.outcome and decided is not Outcome.ABORTED:
             return
-        obj, fresh = self._fetch(running)
-        if fresh is None or fresh.migration.uid != uid or not fresh.overdue(self._clock()):
+        if not self._may_write():
             return
-        if not self._may_write(uid):
+        fetched = self._fetch(running)
+        fresh = fetched.running
+        if uid in self._aborting:
+            self._carry_out(running, fetched)
+        elif fresh is None or not fresh.overdue(self._clock()):
             return
-        decision = decide_overrun(fresh, self._new_id())
-        aborts = decision.outcome is Outcome.ABORTED
-        if aborts:
-            # A record that says "aborted" is to be true, so all that could prevent it is asked
-            # about first: rights, other webhooks, a change since it was fetched.
-            self._delete(obj, dry_run=True)
-        if decided is not decision.outcome:
-            self._keep(review_of_abort(obj), decision, self._facts())
-            self._decided[uid] = decision.outcome
-        if aborts and leads():
-            self._delete(obj)
+        elif fresh.outcome is Outcome.ABORTED:
+            self._abort(fresh, fetched.obj)
+        else:
+            self._tell(fetched.obj, decide_overrun(fresh, self._new_id()))
 
-    def _fetch(self, running: RunningMigration) -> tuple[Object, RunningMigration | None]:
+    def _abort(self, running: RunningMigration, obj: Object) -> None:
+        # A record that says "aborted" is to be true, so all that could prevent it is asked about
+        # first: rights, other webhooks, a change since it was fetched.
+        if not self._delete(obj, dry_run=True) or not self._leads():
+            return
+        decision = decide_overrun(running, self._new_id())
+        self._tell(obj, decision)
+        self._aborting[running.migration.uid] = decision
+        # The disk may have taken its time.
+        self._carry_out(running, self._fetch(running))
+
+    def _carry_out(self, running: RunningMigration, fetched: _Fetched) -> None:
+        """End a migration as was decided, or take that back."""
+        fresh, uid = fetched.running, running.migration.uid
+        if fresh is not None and fresh.transfer.ending:
+            # Perhaps by a request of this guard to which no answer came.
+            del self._aborting[uid]
+            return
+        why = "it has ended by itself"
+        if fresh is not None:
+            why = fresh.spared or "what was allowed has changed"
+            if fresh.overdue(self._clock()) and fresh.outcome is Outcome.ABORTED:
+                if not self._leads():
+                    return
+                if self._delete(fetched.obj):
+                    del self._aborting[uid]
+                    return
+                why = "it has changed at that moment"
+        aborted = self._aborting.pop(uid)
+        self._tell(fetched.obj, decide_not_ended(fresh or running, aborted, why))
+
+    def _tell(self, obj: Object, decision: Decision) -> None:
+        self._keep(review_of_overrun(obj, decision), decision, self._facts())
+        self._decided[fields.text(obj, "metadata", "uid")] = decision.outcome
+
+    def _fetch(self, running: RunningMigration) -> _Fetched:
+        """Return a migration, and whether it runs, as the API server has both now."""
         migration = running.migration
-        obj = self._get(_path(migration))
-        vmi = self._get(_path(migration, "virtualmachineinstances", migration.vmi_name))
+        known: Object = {
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachineInstanceMigration",
+            "metadata": {key: getattr(migration, key) for key in ("namespace", "name", "uid")},
+            "spec": {"vmiName": migration.vmi_name},
+        }
+        try:
+            obj = self._get(_path(migration))
+            vmi = self._get(_path(migration, "virtualmachineinstances", migration.vmi_name))
+        except RequestFailed as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return _Fetched(known, None)
+        if fields.text(obj, "metadata", "uid") != migration.uid:
+            return _Fetched(known, None)
         fresh = running_migration(
             Migration.from_object(obj),
             VirtualMachineInstance.from_object(vmi),
             self._facts(),
             self._configuration(),
+            self._seen.get(migration.uid),
         )
-        return obj, fresh
+        return _Fetched(obj, fresh)
 
-    def _delete(self, obj: Object, *, dry_run: bool = False) -> None:
+    def _delete(self, obj: Object, *, dry_run: bool = False) -> bool:
+        """Delete a migration if it is as it was fetched; say whether it was."""
         metadata = fields.mapping(obj, "metadata")
         unchanged = {key: fields.text(metadata, key) for key in ("uid", "resourceVersion")}
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": unchanged}
         if dry_run:
             options["dryRun"] = ["All"]
-        self._send("DELETE", _path(Migration.from_object(obj)), options)
+        try:
+            self._send("DELETE", _path(Migration.from_object(obj)), options)
+        except RequestFailed as error:
+            if error.status in _OVER:
+                return False
+            raise
+        return True
 
     def _get(self, path: str) -> Any:
         return self._connection.get(path, read_seconds=ANSWER_SECONDS)

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 30
 """How long others wait for a leader that says nothing."""
-LEADS_SECONDS = 15.0
-"""How long a renewal lets its holder lead: less, by more than a request on its way can take."""
-RENEW_SECONDS = 5.0
+LEADS_SECONDS = 10.0
+"""How long a renewal lets its holder lead: less, by as much as a request on its way can take where
+the API server is slow and credentials are read anew (a connection and an answer, twice)."""
+RENEW_SECONDS = 3.0
 """From one try to hold the lease to the next."""
 ANSWER_SECONDS = 5.0
 """How long the API server may be silent when it is asked."""
@@ -35,7 +36,7 @@ _FOLDER = "/apis/coordination.k8s.io/v1/namespaces"
 
 
 class Lease:
-    """A lease, as one replica sees it; to be used from one thread.
+    """A lease, as one replica sees it; to be used from one thread, but for :attr:`held`.
 
     Attributes:
         holder: Who held it when it was last looked at; "" for nobody.
@@ -111,17 +112,21 @@ class Lease:
         return True
 
     def release(self) -> None:
-        """Give the lease back, so that another replica need not wait; at the end, if it is held.
+        """Give the lease back, if this replica has it, so that another one need not wait.
 
         Raises:
-            RequestFailed: It was not taken back, and runs out by itself.
+            RequestFailed: It is not given back, and runs out by itself.
         """
-        if not self.held:
-            return
         self._leads_until = float("-inf")
+        if self.holder != self._identity:
+            return
         standing = self._ask("GET", self._path)
-        spec = fields.mapping(standing, "spec")
-        if fields.text(spec, "holderIdentity") == self._identity:
+        try:
+            spec = fields.mapping(standing, "spec")
+            mine = fields.text(spec, "holderIdentity") == self._identity
+        except InvalidObject as error:
+            raise RequestFailed(UNREACHABLE, f"lease {self._name}: {error}") from error
+        if mine:
             given_back = {**spec, "holderIdentity": "", "leaseDurationSeconds": 1}
             self._ask("PUT", self._path, {**standing, "spec": given_back})
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from webhook.model import fields
 
 if TYPE_CHECKING:
+    from webhook.model.fields import Object
     from webhook.model.migration import Migration
     from webhook.model.virtual_machine import VirtualMachineInstance
 
@@ -28,7 +29,8 @@ class Transfer:
     """A migration that has started to copy, and has not ended.
 
     Attributes:
-        started: When; never before the migration was created, whatever a node's clock says.
+        started: When, by the clocks of nodes: never before the migration was created, nor after
+            it was first seen.
         mode: ``PreCopy``, ``PostCopy`` or ``Paused``; "" where it is not told.
         ending: Somebody has asked already for it to be aborted.
     """
@@ -40,11 +42,18 @@ class Transfer:
     ending: bool
 
 
-def transfer_of(migration: Migration, vmi: VirtualMachineInstance) -> Transfer | None:
+def transfer_of(
+    migration: Migration, vmi: VirtualMachineInstance, seen: datetime | None = None
+) -> Transfer | None:
     """Return what is being copied by this migration.
 
     None while it waits for its turn, for room or for its target, and once it has ended: a
     migration may wait for long where others have the cluster's slots, and that is no fault of it.
+
+    Args:
+        migration: The migration.
+        vmi: Its VMI.
+        seen: When it was first seen to copy; None where that is now.
 
     Raises:
         InvalidObject: A field of the status has a type or a value that it cannot have.
@@ -53,16 +62,29 @@ def transfer_of(migration: Migration, vmi: VirtualMachineInstance) -> Transfer |
     if not migration.uid or fields.text(state, "migrationUid") != migration.uid:
         return None
     started = _moment(fields.text(state, "startTimestamp"), "status.migrationState.startTimestamp")
-    over = fields.flag(state, "completed") or fields.flag(state, "failed")
-    if started is None or over or migration.finished:
+    if started is None or migration.finished or _has_arrived(state):
         return None
     created = _moment(migration.created, "metadata.creationTimestamp")
     return Transfer(
-        started=max(started, created) if created is not None else started,
+        started=min(max(started, created or started), seen or datetime.max.replace(tzinfo=UTC)),
         mode=fields.text(state, "mode"),
         source_node=fields.text(state, "sourceNode") or vmi.node_name,
         target_node=fields.text(state, "targetNode"),
         ending=migration.deleting or bool(fields.flag(state, "abortRequested")),
+    )
+
+
+def _has_arrived(state: Object) -> bool:
+    """Tell whether the guest has left its source, or never will.
+
+    virt-handler writes the end, and that the guest runs on its target, some time before
+    ``completed``. In post-copy it runs there long before all of it is.
+    """
+    if fields.flag(state, "completed") or fields.flag(state, "failed"):
+        return True
+    runs = fields.text(state, "targetNodeDomainReadyTimestamp")
+    return bool(
+        fields.text(state, "endTimestamp") or (runs and fields.text(state, "mode") != POST_COPY)
     )
 
 

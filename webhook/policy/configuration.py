@@ -218,11 +218,12 @@ class Configuration:
         if mode is None:
             mode = settings.origins.of(origin) or settings.mode
         mode = mode.capped(self.max_mode)
-        if not rule.changes and self._only_warned(origin, upgrading=upgrading):
+        if not rule.changes and self.only_warned(origin, upgrading=upgrading):
             mode = mode.capped(Mode.WARN)
         return mode
 
-    def _only_warned(self, origin: MigrationOrigin, *, upgrading: bool) -> bool:
+    def only_warned(self, origin: MigrationOrigin, *, upgrading: bool) -> bool:
+        """Tell whether nothing may stop a migration, because of who started it."""
         if origin is MigrationOrigin.EVACUATION:
             return upgrading and self.harvester.warn_during_upgrade
         return origin is MigrationOrigin.WORKLOAD_UPDATE

@@ -19,7 +19,7 @@ from webhook.policy.origins import MigrationOrigin
 from webhook.policy.rules import Mode, Rule
 from webhook.review import requester
 from webhook.review.admission import in_namespace
-from webhook.review.annotations import DECISION, OVERRIDE_BY, PROTECTED
+from webhook.review.annotations import DECISION, ORIGIN, OVERRIDE_BY, PROTECTED
 from webhook.review.completion import annotate_completion, tell_of_no_deadline
 from webhook.review.decision import Outcome
 from webhook.review.ids import is_decision_id
@@ -52,6 +52,8 @@ def mutate_created(case: Case) -> None:
         _share_id_of_blind_refusal(case, migration)
         case.refusal_follows = True
     case.patch.set(("metadata", "annotations", DECISION), case.decision_id)
+    if case.origin is not None:
+        case.patch.set(("metadata", "annotations", ORIGIN), case.origin.value)
     if fields.labels(case.review.obj, "metadata", "annotations").get(OVERRIDE_BY):
         case.patch.set(("metadata", "annotations", OVERRIDE_BY), "")
     if vmi is not None:

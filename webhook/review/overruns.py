@@ -6,15 +6,18 @@ time counts from the start of the copying, so waiting for a slot or for room tak
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from webhook.model.fields import InvalidObject
 from webhook.model.transfer import PAUSED, POST_COPY, Transfer, transfer_of
 from webhook.model.wording import escaped, refusal, warning
 from webhook.policy.configuration import DeadlineMode
+from webhook.policy.origins import MigrationOrigin
 from webhook.policy.rules import Mode, Rule
 from webhook.review.admission import review_of_object
+from webhook.review.annotations import ORIGIN
 from webhook.review.completion import (
     LONGEST_SECONDS,
     RESTS_ON,
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
     from webhook.model.snapshot import Snapshot
     from webhook.model.virtual_machine import VirtualMachineInstance
     from webhook.policy.configuration import Configuration
-    from webhook.policy.origins import MigrationOrigin
     from webhook.review.admission import Review
 
 ADVICE = (
@@ -49,6 +51,12 @@ _LEFT_ALONE = {
     PAUSED: "KubeVirt has paused its guest to finish it, and ends that itself",
 }
 
+_ONLY_WARNED = {
+    MigrationOrigin.EVACUATION: "the Harvester upgrade waits for KubeVirt to end it",
+    MigrationOrigin.WORKLOAD_UPDATE: "KubeVirt would begin it again at once, and ends it itself",
+}
+_ORIGINS = frozenset(MigrationOrigin)
+
 
 @dataclass(frozen=True, slots=True)
 class RunningMigration:
@@ -56,7 +64,7 @@ class RunningMigration:
 
     Attributes:
         mode: What the rule does with it.
-        origin: Who started it, as far as it says.
+        origin: Who started it: as the guard wrote at its creation, else as it says itself.
         allowed: The time it was given.
         ends: When that is over.
         unwritten: Annotations that do not say so yet; empty where the rule writes none.
@@ -93,6 +101,7 @@ def running_migration(
     vmi: VirtualMachineInstance | None,
     snapshot: Snapshot,
     configuration: Configuration,
+    seen: datetime | None = None,
 ) -> RunningMigration | None:
     """Say until when a migration may run; None where it does not run, or has no limit.
 
@@ -104,14 +113,15 @@ def running_migration(
         vmi: The VMI that moves; None where it is not known.
         snapshot: What else is known.
         configuration: The settings of the moment.
+        seen: When it was first seen to copy; None where that is now.
 
     Raises:
         InvalidObject: The VMI has a field of a type that a VMI cannot have.
     """
-    transfer = None if vmi is None else transfer_of(migration, vmi)
+    transfer = None if vmi is None else transfer_of(migration, vmi, seen)
     if vmi is None or transfer is None:
         return None
-    origin = claimed_origin(migration.annotations)
+    origin = _origin(migration)
     mode = configuration.mode_for(
         Rule.COMPLETION_DEADLINE,
         namespace=migration.namespace,
@@ -121,10 +131,18 @@ def running_migration(
     if mode is Mode.OFF:
         return None
     allowed = annotated_deadline(migration.annotations)
+    if allowed is not None and not 0 < allowed.seconds <= LONGEST_SECONDS:
+        # No limit, or none that a date can tell. It may be forged, so it is counted again.
+        allowed = None
     if allowed is None and not snapshot.unsure_of(*RESTS_ON):
         allowed = deadline_of(vmi, snapshot, configuration)
     if allowed is None or not 0 < allowed.seconds <= LONGEST_SECONDS:
         return None
+    try:
+        ends = transfer.started + timedelta(seconds=allowed.seconds)
+    except OverflowError:
+        at = "status.migrationState.startTimestamp"
+        raise InvalidObject(at, "a time before the year 9999 is wanted here") from None
     wanted = annotations_of(allowed, transfer.started)
     written = {key: migration.annotations.get(key) for key in wanted}
     return RunningMigration(
@@ -134,16 +152,35 @@ def running_migration(
         mode=mode,
         origin=origin,
         allowed=allowed,
-        ends=transfer.started + timedelta(seconds=allowed.seconds),
+        ends=ends,
         unwritten=wanted if mode is Mode.ENFORCE and written != wanted else {},
         override=override_on(vmi),
-        spared=_spared(transfer, configuration),
+        spared=_spared(migration, transfer, origin, snapshot, configuration),
     )
 
 
-def _spared(transfer: Transfer, configuration: Configuration) -> str:
+def _origin(migration: Migration) -> MigrationOrigin:
+    written = migration.annotations.get(ORIGIN, "")
+    if written in _ORIGINS:
+        return MigrationOrigin(written)
+    return claimed_origin(migration.annotations)
+
+
+def _spared(
+    migration: Migration,
+    transfer: Transfer,
+    origin: MigrationOrigin,
+    snapshot: Snapshot,
+    configuration: Configuration,
+) -> str:
     if configuration.deadline.mode is DeadlineMode.KUBEVIRT:
         return "KubeVirt ends it by its own limit (deadline.mode: kubevirt)"
+    if migration.decentralized:
+        return "it goes to another cluster or namespace, and only KubeVirt sees both of its ends"
+    if configuration.only_warned(origin, upgrading=snapshot.upgrading):
+        # KubeVirt's own abort leaves a failed migration behind, which backs off, and for which a
+        # Harvester upgrade waits; a deleted one leaves nothing.
+        return _ONLY_WARNED[origin]
     return _LEFT_ALONE.get(transfer.mode, "")
 
 
@@ -171,6 +208,21 @@ def decide_overrun(running: RunningMigration, decision_id: str) -> Decision:
 
 
 def _message(running: RunningMigration, decision_id: str, *, aborted: bool) -> str:
+    transfer = running.transfer
+    allowed = f"{running.allowed.seconds} s allowed"
+    if running.allowed.basis:
+        allowed += f" ({escaped(running.allowed.basis)})"
+    since = f"{allowed} since {timestamp(transfer.started)}, its start"
+    if aborted:
+        head = f"{_subject(running)} aborted: it has not ended in the {since}"
+        return refusal(f"{head}; the VM stays where it is", (), ADVICE, decision_id)
+    head = f"{_subject(running)} has overrun its deadline {timestamp(running.ends)}: {since}"
+    if running.spared:
+        head += f"; not aborted, because {running.spared}"
+    return refusal(head, (), "", decision_id)
+
+
+def _subject(running: RunningMigration) -> str:
     migration, transfer = running.migration, running.transfer
     subject = (
         f"migration {escaped(migration.name)} of VM {escaped(migration.vmi_key)} from node "
@@ -178,22 +230,35 @@ def _message(running: RunningMigration, decision_id: str, *, aborted: bool) -> s
     )
     if transfer.target_node:
         subject += f" to node {escaped(transfer.target_node)}"
-    allowed = f"{running.allowed.seconds} s allowed"
-    if running.allowed.basis:
-        allowed += f" ({escaped(running.allowed.basis)})"
-    since = f"{allowed} since {timestamp(transfer.started)}, its start"
-    if aborted:
-        head = f"{subject} aborted: it has not ended in the {since}; the VM stays where it is"
-        return refusal(head, (), ADVICE, decision_id)
-    head = f"{subject} has overrun its deadline {timestamp(running.ends)}: {since}"
-    if running.spared:
-        head += f"; not aborted, because {running.spared}"
-    return refusal(head, (), "", decision_id)
+    return subject
 
 
-def review_of_abort(obj: Object) -> Review:
-    """Return what the guard asks of the API server when it ends a migration, as a review.
+def decide_not_ended(running: RunningMigration, aborted: Decision, why: str) -> Decision:
+    """Take back a decision to end a migration, under the same id.
 
-    So it is logged, counted, told and kept like every other decision.
+    Args:
+        running: The migration.
+        aborted: The decision.
+        why: What came between.
     """
-    return review_of_object(obj, operation="DELETE", username=GUARD)
+    message = f"{_subject(running)} was not aborted after all: {escaped(why, 250)}"
+    return replace(
+        aborted,
+        allowed=True,
+        outcome=Outcome.WARNED,
+        message=refusal(message, (), "", aborted.decision_id),
+        warnings=(warning(message, aborted.decision_id),),
+        rules=(RuleResult(Rule.COMPLETION_DEADLINE, running.mode, Outcome.WARNED, message),),
+    )
+
+
+def review_of_overrun(obj: Object, decision: Decision) -> Review:
+    """Return a decision about a migration that runs as the answer to a review.
+
+    So it is logged, counted, told and kept like every other. Where the guard ends the migration,
+    it asks for its deletion; otherwise nobody asks for anything.
+    """
+    review = review_of_object(obj, operation="DELETE")
+    if decision.outcome is Outcome.ABORTED:
+        return replace(review, username=GUARD)
+    return replace(review, operation="")

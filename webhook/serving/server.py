@@ -61,6 +61,9 @@ FAILED = 1
 """Exit status after any other failure."""
 
 LOG_SECONDS = 1
+PARTS_SECONDS = 8
+"""For the rest that ends: the lease is given back, Events and records are written and shipped, the
+operations port closes."""
 """How long an ending worker waits for whoever reads its log."""
 
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes files of unguessable names in it
@@ -228,7 +231,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             + LINGER_SECONDS
             + ANSWER_SECONDS
             + LOG_SECONDS
-            + 2,
+            + PARTS_SECONDS,
             "control_socket_disable": True,
             "loglevel": "warning",
             "proc_name": "migration-guard",
