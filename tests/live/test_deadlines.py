@@ -325,6 +325,18 @@ def test_what_changes_while_the_record_is_written_takes_it_back(
     assert f"was not aborted after all: {why}" in back.message
 
 
+def test_an_override_written_at_the_last_moment_counts(moving, watch, server) -> None:
+    vm = moving()
+    found = watch()
+    uid = vm.vmi["metadata"]["uid"]
+    override = {f"{NOTES}override": "soon done", f"{NOTES}override-by": f"root@{uid}"}
+    found.while_kept = lambda: server.change(vm.vmi, {"metadata": {"annotations": override}})
+    found.look()
+    assert not vm.deleted
+    assert [d.outcome for d in found.kept] == [Outcome.ABORTED, Outcome.WARNED]
+    assert "an override or other settings allow it to go on" in found.kept[1].message
+
+
 def test_a_migration_that_is_gone_once_the_record_is_written_takes_it_back(moving, watch) -> None:
     vm = moving()
     found = watch()

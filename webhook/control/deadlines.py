@@ -265,7 +265,7 @@ class Deadlines:
             return
         why = "it has ended by itself"
         if fresh is not None:
-            why = fresh.spared or "what was allowed has changed"
+            why = fresh.spared or "an override or other settings allow it to go on"
             if fresh.overdue(self._clock()) and fresh.outcome is Outcome.ABORTED:
                 if not self._leads():
                     return
