@@ -65,8 +65,10 @@ fuzz: setup ## 100,000 damaged reviews, new ones every time; fewer: INPUTS=2000
 		FUZZ_INPUTS=$$round $(BIN)/python -m pytest -q -k fuzz tests/server $(ARGS) || exit 1; \
 	done
 
-torture: setup ## kill a server under load 200 times, stop its database for a minute: the audit must have all
+torture: setup testbed ## kill a server under load 200 times, stop its database for a minute: the audit must have all
 	@AUDIT_KILLS=200 AUDIT_OUTAGE_SECONDS=60 $(BIN)/python -m pytest -q tests/audit/test_served_audit.py $(ARGS)
+	@EVACUATION_RETRIES_FOR=120 $(BIN)/python -m pytest -q -rP \
+		tests/testbed/test_guarded_audit.py -k tried_again_and_again
 
 bench: setup ## run every benchmark in bench/
 	@set -e; for file in bench/*.py; do \

@@ -17,6 +17,45 @@ def an_id(number: int | None = None) -> str:
     return f"019ac000-0000-7000-8000-{next(_numbers) if number is None else number:012x}"
 
 
+def abort(**changes) -> Record:
+    """Return the end of a migration that has overrun its deadline."""
+    decision = changes.pop("decision", "") or an_id()
+    rule = {"rule": "completion-deadline", "mode": "enforce", "outcome": "aborted", "detail": ""}
+    return refusal(
+        **{
+            "decision": decision,
+            "outcome": Outcome.ABORTED,
+            "rule": "completion-deadline",
+            "rules": (rule,),
+            "operation": "DELETE",
+            "name": "web-1",
+            "generate_name": "",
+            "request_uid": "",
+            "user": "system:serviceaccount:migration-guard:migration-guard",
+            "groups": (),
+            "origin": "user",
+            "evacuated_node": "",
+            "chosen_node": "node-b",
+            "obstacles": (),
+            "message": f"migration web-1 of VM shop/web aborted. Decision {decision}.",
+            **changes,
+        }
+    )
+
+
+def taken_back(aborted: Record, **changes) -> Record:
+    """Return what takes back the end of a migration, under its id."""
+    return replace(
+        aborted,
+        outcome=Outcome.NOT_ABORTED,
+        allowed=True,
+        operation="",
+        user="",
+        message=f"it was not aborted after all. Decision {aborted.decision}.",
+        **changes,
+    )
+
+
 def refusal(**changes) -> Record:
     """Return the refusal of an evacuation that has nowhere to go."""
     decision = changes.pop("decision", "") or an_id()

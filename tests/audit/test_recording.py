@@ -82,7 +82,7 @@ def test_the_end_of_a_migration_is_a_record_of_its_vm_and_matters_like_a_refusal
     vmi = next(v for v in FACTS.snapshot.vmis.values() if v.running)
     obj = migration(vmi.name, vmi.namespace, name="move-1", uid="uid-of-migration")
     decision = Decision(False, Outcome.ABORTED, an_id(), "it took too long")
-    review = review_of_overrun(obj, decision)
+    review = review_of_overrun(obj, decision, GUARD)
     record = record_of(review, decision, Circumstances(False, FACTS.snapshot, NOW))
     assert is_kept(review, decision)
     assert IMPORTANCE[record.outcome] is Importance.REFUSAL
@@ -95,7 +95,7 @@ def test_the_end_of_a_migration_is_a_record_of_its_vm_and_matters_like_a_refusal
 def test_an_overrun_that_is_only_told_is_nobodys_request() -> None:
     obj = migration("web", name="move-1", uid="uid-of-migration")
     decision = Decision(True, Outcome.WARNED, an_id(), "it takes long")
-    review = review_of_overrun(obj, decision)
+    review = review_of_overrun(obj, decision, GUARD)
     record = record_of(review, decision, Circumstances(False, FACTS.snapshot, NOW))
     assert (record.operation, record.user, record.name) == ("", "", "move-1")
     assert [event.reason for event in events_of(record)] == ["MigrationWarned"] * 2

@@ -15,8 +15,8 @@ from tests.live.conftest import ApiServer
 from tests.live.following import Followed
 from tests.testbed.bed.api import path
 from webhook.cluster.connection import Connection, connect
+from webhook.cluster.errors import RequestFailed
 from webhook.control.deadlines import (
-    LONGEST_PAUSE_SECONDS,
     PAUSE_SECONDS,
     Deadlines,
     Standing,
@@ -29,6 +29,7 @@ from webhook.review.decision import Decision, Outcome
 NOTES = "migration-guard.io/"
 KUBEVIRT = "kubevirt.io/v1"
 MIGRATIONS = "virtualmachineinstancemigrations"
+GROUPS = ["kubevirt.io", "admissionregistration.k8s.io"]
 RUNNING_FOR = 3600.0
 """Seconds since the copying began, by the clock of the guard; its time is over after 800."""
 
@@ -114,6 +115,7 @@ class Watch:
             lambda: load(settings, "test"),
             self._keep,
             leads=lambda: self.leads(),
+            user=lambda: "the guard",
             new_id=lambda: str(uuid_utils.uuid7()),
             clock=lambda: datetime.now(UTC) + timedelta(seconds=ahead),
             monotonic=lambda: self.seconds,
@@ -288,19 +290,19 @@ def test_a_replica_that_does_not_lead_any_more_ends_nothing(moving, watch) -> No
     assert (found.kept, vm.deleted) == ([], False)
 
 
-def test_one_that_loses_the_lease_after_the_record_ends_it_once_it_leads_again(
-    moving, watch
-) -> None:
+def test_one_that_loses_the_lease_after_the_record_takes_it_back(moving, watch) -> None:
     vm = moving()
     found = watch()
     leads = [True, True, False]
     found.leads = lambda: leads.pop(0) if leads else True
     found.look()
-    assert [d.outcome for d in found.kept] == [Outcome.ABORTED]
     assert not vm.deleted
+    assert [d.outcome for d in found.kept] == [Outcome.ABORTED, Outcome.NOT_ABORTED]
+    assert "this replica does not lead any more" in found.kept[1].message
+    # It leads again, and nobody else has ended it.
     found.look()
     assert vm.deleted
-    assert len(found.kept) == 1
+    assert len({d.decision_id for d in found.kept}) == 2
 
 
 @pytest.mark.parametrize(
@@ -320,7 +322,7 @@ def test_what_changes_while_the_record_is_written_takes_it_back(
     found.look()
     assert not vm.deleted
     aborted, back = found.kept
-    assert (aborted.outcome, back.outcome) == (Outcome.ABORTED, Outcome.WARNED)
+    assert (aborted.outcome, back.outcome) == (Outcome.ABORTED, Outcome.NOT_ABORTED)
     assert aborted.decision_id == back.decision_id
     assert f"was not aborted after all: {why}" in back.message
 
@@ -333,7 +335,7 @@ def test_an_override_written_at_the_last_moment_counts(moving, watch, server) ->
     found.while_kept = lambda: server.change(vm.vmi, {"metadata": {"annotations": override}})
     found.look()
     assert not vm.deleted
-    assert [d.outcome for d in found.kept] == [Outcome.ABORTED, Outcome.WARNED]
+    assert [d.outcome for d in found.kept] == [Outcome.ABORTED, Outcome.NOT_ABORTED]
     assert "an override or other settings allow it to go on" in found.kept[1].message
 
 
@@ -348,28 +350,40 @@ def test_a_migration_that_is_gone_once_the_record_is_written_takes_it_back(movin
 
     found.while_kept = ends
     found.look()
-    assert [d.outcome for d in found.kept] == [Outcome.ABORTED, Outcome.WARNED]
+    assert [d.outcome for d in found.kept] == [Outcome.ABORTED, Outcome.NOT_ABORTED]
     assert "it has ended by itself" in found.kept[1].message
 
 
-def test_what_fails_again_and_again_is_tried_less_and_less_often(
+def test_what_fails_again_and_again_is_tried_less_and_less_often(moving, watch, server) -> None:
+    vm = moving()
+    facts = watch()._deadlines._facts
+    allow(server, "reader", [{"apiGroups": GROUPS, "resources": ["*"], "verbs": ["get"]}])
+    found = Watch(connect(server.plane.credentials("reader")), facts)
+    failed = []
+    for second in range(1000):
+        found.seconds = second
+        found.look()
+        if found.logged:
+            failed.append(second)
+        found.logged.clear()
+    pauses = [after - before for before, after in itertools.pairwise(failed)]
+    assert pauses == [10, 20, 40, 80, 160, 320, 320]
+    assert (found.kept, vm.deleted) == ([], False)
+
+
+def test_what_keeps_all_requests_from_being_made_is_over_at_once_for_all(
     moving, watch, server, forwarder, tmp_path
 ) -> None:
     vm = moving()
     facts = watch()._deadlines._facts
     found = Watch(connect(server.kubeconfig_through(forwarder.port, tmp_path)), facts)
     forwarder.refuse(True)
-    failed = []
-    for second in range(1000):
+    for second in range(400):
         found.seconds = second
         found.look()
-        if any(line.startswith("migration default/move") for line in found.logged):
-            failed.append(second)
-        found.logged.clear()
-    pauses = [after - before for before, after in itertools.pairwise(failed)]
-    assert pauses == [10, 20, 40, 80, 160, 320, 320]
+    (line,) = found.logged
+    assert line.startswith("not known whether the guard is switched off: ")
     forwarder.refuse(False)
-    found.seconds += LONGEST_PAUSE_SECONDS
     found.look()
     assert vm.deleted
 
@@ -377,11 +391,10 @@ def test_what_fails_again_and_again_is_tried_less_and_less_often(
 def test_who_may_not_delete_keeps_no_record_that_says_it_did(moving, watch, server) -> None:
     vm = moving()
     admin = watch()
-    groups = ["kubevirt.io", "admissionregistration.k8s.io"]
     allow(
         server,
         "onlooker",
-        [{"apiGroups": groups, "resources": ["*"], "verbs": ["get", "patch"]}],
+        [{"apiGroups": GROUPS, "resources": ["*"], "verbs": ["get", "patch"]}],
     )
     found = Watch(connect(server.plane.credentials("onlooker")), admin._deadlines._facts)
     found.look()
@@ -408,9 +421,6 @@ def test_a_deletion_that_fails_after_the_record_is_tried_again_without_another_r
     assert len(found.logged) == 1
     forwarder.refuse(False)
     found.look()
-    assert not vm.deleted
-    found.seconds += PAUSE_SECONDS
-    found.look()
     assert vm.deleted
     assert len(found.kept) == 1
 
@@ -431,24 +441,64 @@ def test_a_guard_that_is_switched_off_writes_and_ends_nothing(
     assert "annotations" in vm.migration["metadata"] or vm.deleted
 
 
-def test_a_deadline_that_may_not_be_written_is_said_once(moving, watch, server) -> None:
+@pytest.mark.parametrize("ended", [True, False], ids=["taken", "not taken"])
+def test_a_deletion_to_which_no_answer_came_is_settled_by_what_became_of_it(
+    moving, watch, ended: bool
+) -> None:
+    vm = moving()
+    found = watch()
+    send = found._deadlines._send
+
+    def broken(method: str, where: str, body: Any, *more: Any) -> bool:
+        if method == "DELETE" and "dryRun" not in body:
+            if ended:
+                send(method, where, body, *more)
+                vm.ends()
+            else:
+                vm.server.change(vm.made, {"status": {"phase": "Succeeded"}})
+            raise RequestFailed(0, "the connection broke off")
+        return send(method, where, body, *more)
+
+    found._deadlines._send = broken
+    found.look()
+    assert "the connection broke off" in found.logged[0]
+    found.look()
+    told = [Outcome.ABORTED] if ended else [Outcome.ABORTED, Outcome.NOT_ABORTED]
+    assert [d.outcome for d in found.kept] == told
+    found.look()
+    assert len(found.kept) == len(told)
+
+
+def test_what_is_on_record_is_settled_also_by_a_replica_that_does_not_lead_any_more(
+    moving, watch, server, forwarder, tmp_path
+) -> None:
     vm = moving()
     facts = watch()._deadlines._facts
-    found = Watch(connect(server.plane.credentials("stranger")), facts, ahead=60.0)
-    rules = [
-        {
-            "apiGroups": ["admissionregistration.k8s.io"],
-            "resources": ["mutatingwebhookconfigurations"],
-            "verbs": ["get"],
-        }
-    ]
-    allow(server, "stranger", rules)
+    found = Watch(connect(server.kubeconfig_through(forwarder.port, tmp_path)), facts)
+    found.while_kept = lambda: forwarder.refuse(True)
     found.look()
-    found.seconds += PAUSE_SECONDS
+    forwarder.refuse(False)
+    found.while_kept = lambda: None
+    found.leads = lambda: False
+    found._deadlines.settle()
+    assert not vm.deleted
+    assert [d.outcome for d in found.kept] == [Outcome.ABORTED, Outcome.NOT_ABORTED]
+
+
+def test_a_deadline_that_may_not_be_written_keeps_no_migration_from_its_end(
+    moving, watch, server
+) -> None:
+    vm = moving()
+    facts = watch()._deadlines._facts
+    verbs = ["get", "delete"]
+    allow(server, "ender", [{"apiGroups": GROUPS, "resources": ["*"], "verbs": verbs}])
+    found = Watch(connect(server.plane.credentials("ender")), facts, ahead=60.0)
     found.look()
     (line,) = found.logged
-    assert "its true deadline is not written" in line
-    assert not vm.deleted
+    assert "cannot patch resource" in line
+    found._deadlines._clock = lambda: datetime.now(UTC) + timedelta(seconds=RUNNING_FOR)
+    found.look()
+    assert vm.deleted
 
 
 def test_a_migration_that_cannot_be_read_keeps_no_other_from_its_end(moving, watch, server) -> None:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+
+from tests.testbed.bed.api import ApiError
 from tests.testbed.bed.guard import SETTLED, Guard
 from tests.testbed.bed.load import CLIENTS, DECISION, Outcome, Question, SteadyLoad, failed_calls
 from tests.testbed.bed.pool import Pool
@@ -11,6 +18,9 @@ from tests.testbed.bed.replica import Replica
 from tests.testbed.bed.testbed import TestBed
 from tests.testbed.held import allowing, gone, held_migration
 from tests.testbed.knowing import Probe, wait_until_known
+from tests.testbed.test_guarded_audit import decision_in
+from webhook.audit import schema
+from webhook.audit.database import engine_of
 from webhook.control.lease import LEASE_SECONDS
 
 OVERLAY = "overlays/high-availability"
@@ -20,6 +30,7 @@ NOTICED_AFTER = 2.0
 WEBHOOK_TIMEOUT = 2.0
 """Seconds; timeoutSeconds of the manifests. A request waits for two webhooks, one after another."""
 SLACK = 2.0
+REFUSALS = 40
 Questions = tuple[Question, Question]
 
 
@@ -103,6 +114,49 @@ def test_a_replica_that_hangs_costs_each_call_its_timeout_until_it_is_taken_out(
     print(f"calls of webhooks that failed: {failed_calls(testbed.api) - failed:.0f}")
     print(f"let through: {len(lost)}, the slowest after {slowest:.1f} s")
     assert slowest < 2 * WEBHOOK_TIMEOUT + SLACK
+
+
+def test_every_refusal_of_two_replicas_is_found_though_one_was_killed_right_after_its_last(
+    guard: Guard, questions: Questions, testbed: TestBed, database: str
+) -> None:
+    (stuck,) = (question for question in questions if not question.allowed)
+    killed, other = guard.replicas
+    numbers = itertools.count()
+
+    def refusals() -> set[str]:
+        """Have a stuck migration refused to many users, each of whom is told another id."""
+
+        def be_refused(_: int) -> str:
+            user = testbed.api.acting_as(f"user-{next(numbers)}", "system:masters")
+            with pytest.raises(ApiError, match="Decision ") as refused:
+                user.create(stuck.where, stuck.obj)
+            return decision_in(refused.value.message)
+
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            return set(clients.map(be_refused, range(REFUSALS)))
+
+    guard.take_out(other)
+    of_the_killed = refusals()
+    guard.kill(killed)
+    guard.put_back(other)
+    guard.take_out(killed)
+    of_the_other = refusals()
+    guard.start_replica(killed.name)
+
+    assert len(of_the_killed | of_the_other) == 2 * REFUSALS
+    engine = engine_of(make_url(database))
+    query = sa.select(schema.decision.c.decision)
+
+    def found() -> set[str]:
+        with engine.connect() as connection:
+            return set(connection.scalars(query))
+
+    try:
+        testbed.api.wait_until(
+            lambda: of_the_killed | of_the_other <= found(), 60, "all are in the database"
+        )
+    finally:
+        engine.dispose()
 
 
 def test_when_the_replica_that_enforces_deadlines_is_killed_the_other_one_goes_on(

@@ -35,6 +35,7 @@ _NORMAL, _WARNING = "Normal", "Warning"
 _SAID = {
     Outcome.REFUSED: (_WARNING, "Refused"),
     Outcome.ABORTED: (_WARNING, "Aborted"),
+    Outcome.NOT_ABORTED: (_WARNING, "NotAborted"),
     Outcome.WARNED: (_WARNING, "Warned"),
     Outcome.BLIND: (_WARNING, "NotJudged"),
     Outcome.OVERRIDDEN: (_NORMAL, "Overridden"),
@@ -47,7 +48,7 @@ REASONS = tuple(
     prefix + word
     for prefix in ("Migration", "Eviction", "Change")
     for outcome, (_, word) in _SAID.items()
-    if prefix == "Migration" or outcome is not Outcome.ABORTED
+    if prefix == "Migration" or outcome not in (Outcome.ABORTED, Outcome.NOT_ABORTED)
 )
 """All that can stand as an Event's reason: of a migration, an eviction, or another change."""
 

@@ -28,6 +28,7 @@ class Importance(IntEnum):
 IMPORTANCE: Mapping[Outcome, Importance] = {
     Outcome.REFUSED: Importance.REFUSAL,
     Outcome.ABORTED: Importance.REFUSAL,
+    Outcome.NOT_ABORTED: Importance.REFUSAL,
     Outcome.OVERRIDDEN: Importance.EXCEPTION,
     Outcome.EXEMPT: Importance.EXCEPTION,
     Outcome.BLIND: Importance.EXCEPTION,

@@ -50,7 +50,8 @@ class Record:
         via: ``virtctl`` or ``harvester`` where a user asked through one of them.
         evacuated_node: The node that is being evacuated, where that started the migration.
         source: The node the VM runs on.
-        chosen_node: The node that the migration asks for, by its host name.
+        chosen_node: The node that the migration asks for, by its host name; of one that runs, the
+            node it goes to.
         obstacles: Per group of nodes with the same ones: ``nodes`` (the first names), ``count``,
             ``obstacles``.
         facts_age: Seconds since the last sign of life of the facts; None for files.

@@ -149,6 +149,10 @@ def _of_migration(obj: Object, decision: Decision, facts: Snapshot) -> _About:
     chosen = migration.added_node_selector.get(labels.HOSTNAME, "")
     if vmi is None:
         return _About(key, "", evacuated, "", chosen)
+    state = fields.mapping(vmi.status, "migrationState")
+    if migration.uid and fields.text(state, "migrationUid") == migration.uid:
+        # It runs: to where is known.
+        chosen = fields.text(state, "targetNode") or chosen
     model, who = model_source(vmi, facts)
     return _About(
         vm=key,

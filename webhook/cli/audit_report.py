@@ -54,7 +54,7 @@ _FORMULA = re.compile(
 _STYLES = {
     "refused": "red",
     "aborted": "red",
-    **dict.fromkeys(("overridden", "exempt", "blind", "warned"), "yellow"),
+    **dict.fromkeys(("not-aborted", "overridden", "exempt", "blind", "warned"), "yellow"),
 }
 
 

@@ -115,7 +115,8 @@ class DecisionLog:
         if not said:
             said = [", ".join(rule.rule for rule in decision.rules if rule.outcome is outcome)]
         told = (_capped(text, LONGEST_TEXT) for text in said)
-        words = " ".join((f"{obj} by {_capped(review.username)}", *(f"| {text}" for text in told)))
+        asked = f"{obj} by {_capped(review.username)}" if review.operation else obj.strip()
+        words = " ".join((asked, *(f"| {text}" for text in told)))
         return f"{time} {shown} {_escaped(words)} (decision {decision.decision_id})"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from socket import gethostname
 from typing import TYPE_CHECKING
@@ -15,8 +16,9 @@ from webhook.cluster.credentials import one_line
 from webhook.cluster.errors import RequestFailed
 from webhook.control.deadlines import Deadlines, Standing
 from webhook.control.lease import RENEW_SECONDS, Lease
+from webhook.model.fields import InvalidObject
 from webhook.review.completion import timestamp
-from webhook.review.requester import GUARD_NAMESPACE
+from webhook.review.requester import GUARD, GUARD_NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +36,7 @@ PART = "migrations"
 LEASE = "migration-guard"
 
 _LOOK_SECONDS = 1.0
-_STOP_SECONDS = 1.0
+_STOP_SECONDS = 3.0
 
 
 class ServedControl:
@@ -75,6 +77,7 @@ class ServedControl:
             configuration,
             keep,
             leads=lambda: self._lease.held,
+            user=lambda: self._user,
             new_id=new_id,
             clock=self._servers_clock,
             monotonic=time.monotonic,
@@ -82,6 +85,7 @@ class ServedControl:
         )
         self._readiness = readiness
         self._metrics = metrics
+        self._user = GUARD
         self._failure = ""
         self._told = ""
         self._stopping = threading.Event()
@@ -96,12 +100,15 @@ class ServedControl:
         self._thread.start()
 
     def stop(self) -> None:
-        """Carry out what is begun and give the lease back, in a second at most."""
+        """Carry out what is begun and give the lease back, in three seconds at most."""
         self._stopping.set()
         if self._leading.is_alive():
             self._leading.join(_STOP_SECONDS)
 
     def _lead(self) -> None:
+        with suppress(RequestFailed, InvalidObject):
+            # Usually the account of the manifests; whoever runs the server by hand has another.
+            self._user = self._connection.username() or GUARD
         while not self._stopping.is_set():
             self._hold()
             self._stopping.wait(RENEW_SECONDS)
@@ -117,6 +124,8 @@ class ServedControl:
             held = self._lease.held
             try:
                 standing = self._deadlines.look(self._goes_on) if held else None
+                if standing is None:
+                    self._deadlines.settle()
                 self._tell(self._words(standing), standing)
             except Exception as error:
                 # The thread must live: without it no deadline is enforced.
@@ -124,6 +133,7 @@ class ServedControl:
                 self._tell(f"warning: deadlines are not enforced: {what}", None)
                 self._say(f"{what}: {one_line(str(error))}")
             self._stopping.wait(_LOOK_SECONDS)
+        self._deadlines.settle()
 
     def _goes_on(self) -> bool:
         return not self._stopping.is_set()
@@ -132,11 +142,11 @@ class ServedControl:
         return _clock() + timedelta(seconds=self._connection.seconds_ahead)
 
     def _hold(self) -> None:
-        if self._snapshot().stale:
-            # Whoever does not see the migrations ends none; another replica may see them.
-            return
         failure = ""
         try:
+            if self._snapshot().stale:
+                # Whoever does not see the migrations ends none; another replica may see them.
+                return
             self._lease.hold()
         except Exception as error:
             known = isinstance(error, RequestFailed)

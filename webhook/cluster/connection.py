@@ -24,6 +24,7 @@ from kubernetes.client.rest import RESTClientObject
 
 from webhook.cluster.credentials import BROKEN, find, one_line, reason
 from webhook.cluster.errors import UNREACHABLE, ClusterError, RequestFailed
+from webhook.model import fields
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,6 +96,17 @@ class Connection:
         """The URL of the API server."""
         host: str = self._session.configuration.host
         return host
+
+    def username(self) -> str:
+        """Return as whom the API server knows this client; "" where it does not say.
+
+        Raises:
+            RequestFailed: It does not answer, or not that.
+            InvalidObject: It answers something else.
+        """
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        said = self.send("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
+        return fields.text(said, "status", "userInfo", "username")
 
     def get(
         self, path: str, query: Query | None = None, *, read_seconds: float = READ_SECONDS
@@ -232,12 +244,16 @@ class Connection:
                 retries=False,
                 preload_content=False,
             )
-        with suppress(TypeError, ValueError):
-            told = parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
-            ahead = told - time.time()
+        # What stands between may answer with errors of its own, and has its own clock.
+        if response.status in _DONE:
+            self._note_date(response.headers.get("Date", ""))
+        return response
+
+    def _note_date(self, date: str) -> None:
+        with suppress(TypeError, ValueError, OverflowError):
+            ahead = parsedate_to_datetime(date).timestamp() - time.time()
             # It tells whole seconds: within one, both clocks may well be the same.
             self.seconds_ahead = ahead if abs(ahead) > 1 else 0.0
-        return response
 
     def _failure(self, response: BaseHTTPResponse) -> RequestFailed:
         told = ""

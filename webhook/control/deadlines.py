@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from webhook.cluster.connection import JSON, MERGE_PATCH
@@ -25,7 +26,7 @@ from webhook.review.overruns import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from webhook.cluster.connection import Connection
@@ -45,6 +46,9 @@ time."""
 
 _NAMESPACES = "/apis/kubevirt.io/v1/namespaces"
 _OVER = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
+_JUDGE, _SETTLE = "judge", "settle"
+_Act: TypeAlias = "Callable[[RunningMigration], None]"
+_Due: TypeAlias = "tuple[RunningMigration, _Act]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +76,29 @@ class _Try(NamedTuple):
 
 
 class _Fetched(NamedTuple):
-    """A migration as the API server has it at this moment; None where it does not run any more."""
+    """A migration as the API server has it at this moment.
+
+    Attributes:
+        there: Whether it is there; ``obj`` then is what was fetched.
+        running: None where it does not run, or has no deadline any more.
+    """
 
     obj: Object
+    there: bool
     running: RunningMigration | None
+
+
+@dataclass(slots=True)
+class _Begun:
+    """The end of a migration that is on record, and not carried out yet.
+
+    Attributes:
+        asked: It was asked for; whether it was taken is not known.
+    """
+
+    running: RunningMigration
+    decision: Decision
+    asked: bool = False
 
 
 class Deadlines:
@@ -95,6 +118,7 @@ class Deadlines:
         keep: Callable[[Review, Decision, Snapshot], None],
         *,
         leads: Callable[[], bool],
+        user: Callable[[], str],
         new_id: Callable[[], str],
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
@@ -108,6 +132,7 @@ class Deadlines:
             configuration: Returns the settings of the moment.
             keep: Logs, counts and keeps a decision; returns once it is on disk, or cannot be.
             leads: Tells whether this replica leads at this moment.
+            user: Tells as whom the guard asks the API server.
             new_id: Makes decision ids.
             clock: The time of the API server, aware.
             monotonic: A clock that never jumps, in seconds.
@@ -118,19 +143,21 @@ class Deadlines:
         self._configuration = configuration
         self._keep = keep
         self._leads = leads
+        self._user = user
         self._new_id = new_id
         self._clock = clock
         self._monotonic = monotonic
         self._log = log
-        self._switched_off = False
+        # None while the API server does not say.
+        self._is_on: bool | None = True
         self._asked_whether = float("-inf")
-        # By the migration's uid: when it was first seen to copy, what was written on it and
-        # decided about it, the decision to end it that nobody has carried out, and what failed.
+        # By the migration's uid: when it was first seen to copy, what was written on it, decided
+        # about it, and begun. By that and what is tried: what failed.
         self._seen: dict[str, datetime] = {}
         self._written: dict[str, object] = {}
         self._decided: dict[str, Outcome] = {}
-        self._aborting: dict[str, Decision] = {}
-        self._tries: dict[str, _Try] = {}
+        self._begun: dict[str, _Begun] = {}
+        self._tries: dict[tuple[str, str], _Try] = {}
 
     def look(self, goes_on: Callable[[], bool] = lambda: True) -> Standing:
         """Look at every migration that runs, and do what is due.
@@ -140,164 +167,173 @@ class Deadlines:
         """
         snapshot, now = self._facts(), self._clock()
         self._forget_all_but({migration.uid for migration in snapshot.migrations.values()})
+        self.settle()
         found = list(self._running(snapshot, now))
-        self._look_whether_switched_off(any_run=bool(found))
+        if found and self._monotonic() >= self._asked_whether + PAUSE_SECONDS:
+            self._ask_whether_on()
         # Where requests take their time, those that were tried last wait for the others.
-        for running in sorted(found, key=lambda one: self._try_of(one).again):
-            if self._switched_off or not (self._leads() and goes_on()):
+        for running, act in sorted(self._due(found, now), key=self._again):
+            if not (self._leads() and goes_on() and self._ask_whether_on()):
                 break
-            if self._monotonic() >= self._try_of(running).again:
-                self._look_at(running, now)
+            with self._trying(running.migration, act.__name__):
+                act(running)
         ends = [running.ends for running in found if running.ends > now]
-        overdue = len(found) - len(ends)
-        return Standing(len(found), overdue, min(ends, default=None), self._switched_off)
+        overdue, switched_off = len(found) - len(ends), bool(found) and self._is_on is False
+        return Standing(len(found), overdue, min(ends, default=None), switched_off)
+
+    def settle(self) -> None:
+        """Carry out what is on record and was not, or take it back; also where others lead."""
+        for begun in list(self._begun.values()):
+            if not self._pauses(begun.running.migration, _SETTLE):
+                with self._trying(begun.running.migration, _SETTLE):
+                    self._carry_out(begun)
 
     def _running(self, snapshot: Snapshot, now: datetime) -> Iterator[RunningMigration]:
         for migration in {m.key: m for m in snapshot.migrations.values()}.values():
+            if self._pauses(migration, _JUDGE):
+                continue
             seen = self._seen.get(migration.uid, now)
-            try:
+            running = None
+            # Whatever is wrong with one, the others are to be ended.
+            with self._trying(migration, _JUDGE):
                 vmi = snapshot.vmis.get(migration.vmi_key)
                 running = running_migration(migration, vmi, snapshot, self._configuration(), seen)
-            except Exception as error:
-                # Whatever is wrong with one, the others are to be ended.
-                if self._monotonic() >= self._tries.get(migration.uid, _Try()).again:
-                    self._failed(migration, error)
-                continue
             if running is not None:
                 self._seen[migration.uid] = seen
                 yield running
 
-    def _forget_all_but(self, uids: set[str]) -> None:
-        for known in (self._seen, self._written, self._decided, self._aborting, self._tries):
-            for uid in known.keys() - uids:
-                del known[uid]
+    def _due(self, found: Iterable[RunningMigration], now: datetime) -> Iterator[_Due]:
+        for running in found:
+            act = self._act_due(running, now)
+            if act is not None and not self._pauses(running.migration, act.__name__):
+                yield running, act
 
-    def _try_of(self, running: RunningMigration) -> _Try:
-        return self._tries.get(running.migration.uid, _Try())
-
-    def _look_at(self, running: RunningMigration, now: datetime) -> None:
+    def _act_due(self, running: RunningMigration, now: datetime) -> _Act | None:
         uid = running.migration.uid
+        if running.overdue(now):
+            told = self._decided.get(uid)
+            if uid in self._begun or (told is running.outcome and told is not Outcome.ABORTED):
+                return None
+            return self._overrun
+        written = not running.unwritten or self._written.get(uid) == running.unwritten
+        return None if written else self._annotate
+
+    def _again(self, due: _Due) -> float:
+        running, act = due
+        return self._tries.get((running.migration.uid, act.__name__), _Try()).again
+
+    def _forget_all_but(self, uids: set[str]) -> None:
+        for known in (self._seen, self._written, self._decided):
+            for uid in known.keys() - uids - self._begun.keys():
+                del known[uid]
+        for key in [k for k in self._tries if k[0] not in uids and k[0] not in self._begun]:
+            del self._tries[key]
+
+    def _pauses(self, migration: Migration, what: str) -> bool:
+        return self._monotonic() < self._tries.get((migration.uid, what), _Try()).again
+
+    @contextmanager
+    def _trying(self, migration: Migration, what: str) -> Iterator[None]:
+        """Where something about a migration fails, say why, and leave that alone for a while."""
+        key = migration.uid, what
         try:
-            if running.overdue(now):
-                self._overrun(running)
-            elif running.unwritten and self._written.get(uid) != running.unwritten:
-                self._annotate(running)
+            yield
         except Exception as error:
-            self._failed(running.migration, error)
+            pause = self._tries.get(key, _Try()).pause * 2 or PAUSE_SECONDS
+            pause = min(pause, LONGEST_PAUSE_SECONDS)
+            self._tries[key] = _Try(self._monotonic() + pause, pause)
+            text = str(error)
+            if not isinstance(error, RequestFailed | InvalidObject):
+                fault = f"a fault of migration-guard itself: {type(error).__name__}"
+                text = f"{fault}: {one_line(text)}"
+            self._log(f"migration {escaped(migration.key)}: {text}")
         else:
-            self._tries.pop(uid, None)
+            self._tries.pop(key, None)
 
-    def _failed(self, migration: Migration, error: Exception) -> None:
-        """Leave a migration alone for a while, and say why."""
-        pause = self._tries.get(migration.uid, _Try()).pause * 2 or PAUSE_SECONDS
-        pause = min(pause, LONGEST_PAUSE_SECONDS)
-        self._tries[migration.uid] = _Try(self._monotonic() + pause, pause)
-        text = str(error)
-        if not isinstance(error, RequestFailed | InvalidObject):
-            text = f"a fault of migration-guard itself: {type(error).__name__}: {one_line(text)}"
-        self._log(f"migration {escaped(migration.key)}: {text}")
-
-    def _look_whether_switched_off(self, *, any_run: bool) -> None:
-        if any_run and self._monotonic() >= self._asked_whether + PAUSE_SECONDS:
-            try:
-                self._may_write()
-            except RequestFailed as error:
-                self._log(f"not known whether the guard is switched off: {error}")
-
-    def _may_write(self) -> bool:
+    def _ask_whether_on(self) -> bool:
+        """Ask whether the guard is switched on; what is not known is a no."""
         self._asked_whether = self._monotonic()
-        self._switched_off = switched_off(self._connection, ANSWER_SECONDS)
-        return not self._switched_off
+        known, self._is_on = self._is_on, None
+        try:
+            self._is_on = not switched_off(self._connection, ANSWER_SECONDS)
+        except RequestFailed as error:
+            if known is not None:
+                self._log(f"not known whether the guard is switched off: {error}")
+        return bool(self._is_on)
 
     def _annotate(self, running: RunningMigration) -> None:
         migration = running.migration
-        if not self._may_write():
-            return
         # With the uid, so that one made anew under its name gets nothing of this.
         change = {"metadata": {"uid": migration.uid, "annotations": dict(running.unwritten)}}
-        try:
-            self._send("PATCH", _path(migration), change, MERGE_PATCH)
-        except RequestFailed as error:
-            if error.status in _OVER:
-                return
-            if error.status != HTTPStatus.FORBIDDEN:
-                raise
-            # By a role or by a rule, the guard's own among them: another try is refused likewise.
-            where = f"migration {escaped(migration.key)}"
-            self._log(f"{where}: its true deadline is not written: {error}")
-        self._written[migration.uid] = running.unwritten
+        if self._send("PATCH", _path(migration), change, MERGE_PATCH):
+            self._written[migration.uid] = running.unwritten
 
     def _overrun(self, running: RunningMigration) -> None:
-        uid = running.migration.uid
-        decided = self._decided.get(uid)
-        if decided is running.outcome and decided is not Outcome.ABORTED:
-            return
-        if not self._may_write():
-            return
-        fetched = self._fetch(running)
+        fetched = self._fetch(running.migration)
         fresh = fetched.running
-        if uid in self._aborting:
-            self._carry_out(running, fetched)
-        elif fresh is None or not fresh.overdue(self._clock()):
+        if fresh is None or not fresh.overdue(self._clock()):
             return
-        elif fresh.outcome is Outcome.ABORTED:
-            self._abort(fresh, fetched.obj)
-        else:
-            self._tell(fetched.obj, decide_overrun(fresh, self._new_id()))
-
-    def _abort(self, running: RunningMigration, obj: Object) -> None:
+        decision = decide_overrun(fresh, self._new_id())
+        if decision.outcome is not Outcome.ABORTED:
+            self._tell(fetched.obj, decision)
+            return
         # A record that says "aborted" is to be true, so all that could prevent it is asked about
         # first: rights, other webhooks, a change since it was fetched.
-        if not self._delete(obj, dry_run=True) or not self._leads():
+        if not self._delete(fetched.obj, dry_run=True) or not self._leads():
             return
-        decision = decide_overrun(running, self._new_id())
-        self._tell(obj, decision)
-        self._aborting[running.migration.uid] = decision
+        self._tell(fetched.obj, decision)
+        begun = self._begun[fresh.migration.uid] = _Begun(fresh, decision)
         # The disk may have taken its time.
-        self._carry_out(running, self._fetch(running))
+        self._carry_out(begun)
 
-    def _carry_out(self, running: RunningMigration, fetched: _Fetched) -> None:
-        """End a migration as was decided, or take that back."""
-        fresh, uid = fetched.running, running.migration.uid
-        if fresh is not None and fresh.transfer.ending:
-            # Perhaps by a request of this guard to which no answer came.
-            del self._aborting[uid]
+    def _carry_out(self, begun: _Begun) -> None:
+        """End a migration as is on record, or take that back."""
+        migration = begun.running.migration
+        fetched = self._fetch(migration)
+        if fields.text(fetched.obj, "metadata", "deletionTimestamp") or (
+            begun.asked and not fetched.there
+        ):
+            # By a request of this guard to which no answer came, or by whoever leads now.
+            del self._begun[migration.uid]
             return
-        why = "it has ended by itself"
-        if fresh is not None:
-            why = fresh.spared or "an override or other settings allow it to go on"
-            if fresh.overdue(self._clock()) and fresh.outcome is Outcome.ABORTED:
-                if not self._leads():
-                    return
-                if self._delete(fetched.obj):
-                    del self._aborting[uid]
-                    return
-                why = "it has changed at that moment"
-        aborted = self._aborting.pop(uid)
-        self._tell(fetched.obj, decide_not_ended(fresh or running, aborted, why))
+        why = self._why_not(fetched.running)
+        if not why:
+            begun.asked = True
+            if self._delete(fetched.obj):
+                del self._begun[migration.uid]
+                return
+            begun.asked, why = False, "it has changed at that moment"
+        del self._begun[migration.uid]
+        self._tell(fetched.obj, decide_not_ended(begun.running, begun.decision, why))
+
+    def _why_not(self, fresh: RunningMigration | None) -> str:
+        if fresh is None:
+            return "it has ended by itself, or has no deadline any more"
+        if fresh.outcome is not Outcome.ABORTED or not fresh.overdue(self._clock()):
+            return fresh.spared or "an override or other settings allow it to go on"
+        if not self._leads():
+            return "this replica does not lead any more"
+        return "" if self._ask_whether_on() else "the guard was switched off"
 
     def _tell(self, obj: Object, decision: Decision) -> None:
-        self._keep(review_of_overrun(obj, decision), decision, self._facts())
+        review = review_of_overrun(obj, decision, self._user())
+        self._keep(review, decision, self._facts())
         self._decided[fields.text(obj, "metadata", "uid")] = decision.outcome
 
-    def _fetch(self, running: RunningMigration) -> _Fetched:
-        """Return a migration, and whether it runs, as the API server has both now."""
-        migration = running.migration
+    def _fetch(self, migration: Migration) -> _Fetched:
+        """Return a migration as the API server has it now, with its VMI."""
         known: Object = {
             "apiVersion": "kubevirt.io/v1",
             "kind": "VirtualMachineInstanceMigration",
             "metadata": {key: getattr(migration, key) for key in ("namespace", "name", "uid")},
             "spec": {"vmiName": migration.vmi_name},
         }
-        try:
-            obj = self._get(_path(migration))
-            vmi = self._get(_path(migration, "virtualmachineinstances", migration.vmi_name))
-        except RequestFailed as error:
-            if error.status != HTTPStatus.NOT_FOUND:
-                raise
-            return _Fetched(known, None)
-        if fields.text(obj, "metadata", "uid") != migration.uid:
-            return _Fetched(known, None)
+        obj = self._get(_path(migration))
+        if obj is None or fields.text(obj, "metadata", "uid") != migration.uid:
+            return _Fetched(known, False, None)
+        vmi = self._get(_path(migration, "virtualmachineinstances", migration.vmi_name))
+        if vmi is None:
+            return _Fetched(obj, True, None)
         fresh = running_migration(
             Migration.from_object(obj),
             VirtualMachineInstance.from_object(vmi),
@@ -305,7 +341,7 @@ class Deadlines:
             self._configuration(),
             self._seen.get(migration.uid),
         )
-        return _Fetched(obj, fresh)
+        return _Fetched(obj, True, fresh)
 
     def _delete(self, obj: Object, *, dry_run: bool = False) -> bool:
         """Delete a migration if it is as it was fetched; say whether it was."""
@@ -314,19 +350,26 @@ class Deadlines:
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": unchanged}
         if dry_run:
             options["dryRun"] = ["All"]
+        return self._send("DELETE", _path(Migration.from_object(obj)), options)
+
+    def _get(self, path: str) -> Object | None:
         try:
-            self._send("DELETE", _path(Migration.from_object(obj)), options)
+            found: Object = self._connection.get(path, read_seconds=ANSWER_SECONDS)
+        except RequestFailed as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return None
+        return found
+
+    def _send(self, method: str, path: str, body: object, content_type: str = JSON) -> bool:
+        """Write something; say whether it is still there, and as it was."""
+        try:
+            self._connection.send(method, path, body, content_type, read_seconds=ANSWER_SECONDS)
         except RequestFailed as error:
             if error.status in _OVER:
                 return False
             raise
         return True
-
-    def _get(self, path: str) -> Any:
-        return self._connection.get(path, read_seconds=ANSWER_SECONDS)
-
-    def _send(self, method: str, path: str, body: object, content_type: str = JSON) -> None:
-        self._connection.send(method, path, body, content_type, read_seconds=ANSWER_SECONDS)
 
 
 def _path(

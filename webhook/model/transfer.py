@@ -29,8 +29,8 @@ class Transfer:
     """A migration that has started to copy, and has not ended.
 
     Attributes:
-        started: When, by the clocks of nodes: never before the migration was created, nor after
-            it was first seen.
+        started: When, by the clocks of nodes; not after it was first seen, and never before the
+            migration was created.
         mode: ``PreCopy``, ``PostCopy`` or ``Paused``; "" where it is not told.
         ending: Somebody has asked already for it to be aborted.
     """
@@ -66,7 +66,7 @@ def transfer_of(
         return None
     created = _moment(migration.created, "metadata.creationTimestamp")
     return Transfer(
-        started=min(max(started, created or started), seen or datetime.max.replace(tzinfo=UTC)),
+        started=max(created or started, min(started, seen or started)),
         mode=fields.text(state, "mode"),
         source_node=fields.text(state, "sourceNode") or vmi.node_name,
         target_node=fields.text(state, "targetNode"),

@@ -22,11 +22,13 @@ TRY_AGAIN_CODE = 429
 class Outcome(StrEnum):
     """What came of a rule or of a whole review; of several the first in this order holds.
 
-    ``aborted`` comes of no review: it is a migration that was stopped as it ran.
+    Two come of no review: ``aborted`` is a migration that was stopped as it ran, and
+    ``not-aborted`` takes that back where something came between.
     """
 
     REFUSED = "refused"
     ABORTED = "aborted"
+    NOT_ABORTED = "not-aborted"
     OVERRIDDEN = "overridden"
     EXEMPT = "exempt"
     BLIND = "blind"

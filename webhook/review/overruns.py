@@ -27,7 +27,7 @@ from webhook.review.completion import (
     timestamp,
 )
 from webhook.review.decision import Decision, Outcome, RuleResult
-from webhook.review.requester import GUARD, Override, claimed_origin, override_on
+from webhook.review.requester import Override, claimed_origin, override_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -245,20 +245,25 @@ def decide_not_ended(running: RunningMigration, aborted: Decision, why: str) -> 
     return replace(
         aborted,
         allowed=True,
-        outcome=Outcome.WARNED,
+        outcome=Outcome.NOT_ABORTED,
         message=refusal(message, (), "", aborted.decision_id),
-        warnings=(warning(message, aborted.decision_id),),
-        rules=(RuleResult(Rule.COMPLETION_DEADLINE, running.mode, Outcome.WARNED, message),),
+        rules=(RuleResult(Rule.COMPLETION_DEADLINE, running.mode, Outcome.NOT_ABORTED, message),),
     )
 
 
-def review_of_overrun(obj: Object, decision: Decision) -> Review:
+def review_of_overrun(obj: Object, decision: Decision, user: str) -> Review:
     """Return a decision about a migration that runs as the answer to a review.
 
     So it is logged, counted, told and kept like every other. Where the guard ends the migration,
     it asks for its deletion; otherwise nobody asks for anything.
+
+    Args:
+        obj: The migration.
+        decision: What was decided.
+        user: As whom the guard asks.
     """
-    review = review_of_object(obj, operation="DELETE")
+    # No request was reviewed, so none has an id.
+    review = replace(review_of_object(obj, operation="DELETE"), uid="")
     if decision.outcome is Outcome.ABORTED:
-        return replace(review, username=GUARD)
+        return replace(review, username=user)
     return replace(review, operation="")

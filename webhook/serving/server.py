@@ -60,10 +60,10 @@ CANNOT_START = 2
 FAILED = 1
 """Exit status after any other failure."""
 
-LOG_SECONDS = 1
-PARTS_SECONDS = 8
+PARTS_SECONDS = 10
 """For the rest that ends: the lease is given back, Events and records are written and shipped, the
 operations port closes."""
+LOG_SECONDS = 1
 """How long an ending worker waits for whoever reads its log."""
 
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - gunicorn makes files of unguessable names in it

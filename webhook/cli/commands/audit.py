@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from webhook.audit.answers import decision_json, escaped_json, list_json, stats_json
+from webhook.audit.importance import IMPORTANCE
 from webhook.audit.record import microseconds, rfc3339
 from webhook.cli.audit_options import add_audit_place, audit_database
 from webhook.cli.audit_report import (
@@ -150,6 +151,7 @@ def _add_times(parser: argparse.ArgumentParser) -> None:
 
 def _add_filter(parser: argparse.ArgumentParser) -> None:
     _add_times(parser)
+    *others, last = IMPORTANCE
     parser.add_argument(
         "--outcome",
         metavar="OUTCOME",
@@ -157,8 +159,7 @@ def _add_filter(parser: argparse.ArgumentParser) -> None:
         choices=list(Outcome),
         action="append",
         default=[],
-        help="refused, overridden, exempt, blind, warned, audited or changed; can be given "
-        "several times",
+        help=f"{', '.join(others)} or {last}; can be given several times",
     )
     parser.add_argument(
         "--rule",
