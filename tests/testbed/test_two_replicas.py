@@ -34,6 +34,30 @@ REFUSALS = 40
 Questions = tuple[Question, Question]
 
 
+def test_when_the_replica_that_enforces_deadlines_is_killed_the_other_one_goes_on(
+    guard: Guard, pool: Pool
+) -> None:
+    def leaders() -> list[Replica]:
+        return [r for r in guard.replicas if "migration_guard_leader 1.0" in r.ask("/metrics")[1]]
+
+    pool.api.wait_until(lambda: len(leaders()) == 1, LEASE_SECONDS + SLACK, "one replica leads")
+    (killed,) = leaders()
+    guard.configure(allowing(10))
+    guard.wait_for_fact()
+    name = held_migration(pool)
+    began = time.monotonic()
+    guard.kill(killed)
+    try:
+        pool.api.wait_until(lambda: gone(pool, name), 60, "the other one ends the migration")
+        print(f"ended {time.monotonic() - began:.0f} s after the leader was killed")
+        aborted = [d for d in guard.decisions() if d["outcome"] == "aborted"]
+        assert [d["name"] for d in aborted] == [name]
+    finally:
+        guard.take_out(killed)
+        guard.configure(SETTLED)
+        guard.start_replica(killed.name)
+
+
 def test_a_roll_out_under_load_loses_no_review(
     testbed: TestBed, guard: Guard, questions: Questions, probe: Probe
 ) -> None:
@@ -157,30 +181,6 @@ def test_every_refusal_of_two_replicas_is_found_though_one_was_killed_right_afte
         )
     finally:
         engine.dispose()
-
-
-def test_when_the_replica_that_enforces_deadlines_is_killed_the_other_one_goes_on(
-    guard: Guard, pool: Pool
-) -> None:
-    def leaders() -> list[Replica]:
-        return [r for r in guard.replicas if "migration_guard_leader 1.0" in r.ask("/metrics")[1]]
-
-    pool.api.wait_until(lambda: len(leaders()) == 1, LEASE_SECONDS + SLACK, "one replica leads")
-    (killed,) = leaders()
-    guard.configure(allowing(10))
-    guard.wait_for_fact()
-    name = held_migration(pool)
-    began = time.monotonic()
-    guard.kill(killed)
-    try:
-        pool.api.wait_until(lambda: gone(pool, name), 60, "the other one ends the migration")
-        print(f"ended {time.monotonic() - began:.0f} s after the leader was killed")
-        aborted = [d for d in guard.decisions() if d["outcome"] == "aborted"]
-        assert [d["name"] for d in aborted] == [name]
-    finally:
-        guard.take_out(killed)
-        guard.configure(SETTLED)
-        guard.start_replica(killed.name)
 
 
 def test_with_both_replicas_dead_the_cluster_works_as_without_the_guard(
