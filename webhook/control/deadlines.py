@@ -303,8 +303,8 @@ class Deadlines:
                 del self._begun[migration.uid]
                 return
             begun.asked, why = False, "it has changed at that moment"
-        del self._begun[migration.uid]
         self._tell(fetched.obj, decide_not_ended(begun.running, begun.decision, why))
+        del self._begun[migration.uid]
 
     def _why_not(self, fresh: RunningMigration | None) -> str:
         if fresh is None:
@@ -313,7 +313,7 @@ class Deadlines:
             return fresh.spared or "an override or other settings allow it to go on"
         if not self._leads():
             return "this replica does not lead any more"
-        return "" if self._ask_whether_on() else "the guard was switched off"
+        return "the guard was switched off" if self._is_on is False else ""
 
     def _tell(self, obj: Object, decision: Decision) -> None:
         review = review_of_overrun(obj, decision, self._user())
