@@ -12,6 +12,7 @@ import pytest
 
 from tests.server.running import JSON, ask, measured, until
 from webhook.serving.deadlines import InvalidTimeout, budget_of
+from webhook.serving.protocol import LEAST_BODY_SECONDS
 from webhook.serving.reviewing import LATE
 
 BUDGET = 9.0
@@ -214,6 +215,33 @@ def test_a_connection_that_waits_behind_a_long_decision_makes_its_request_late(
 
         assert json.loads(fresh.result().body)["late"] == LATE
     assert misses(server, "decision") == 1
+
+
+def test_the_body_of_a_request_that_is_late_with_its_head_may_come_a_moment_later(
+    start_server, tmp_path
+):
+    server = start_server()
+
+    def ask_in_two_parts():
+        connection = server.connection()
+        connection.putrequest("POST", "/validate?timeout=1s")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", "2")
+        connection.endheaders()
+        time.sleep(LEAST_BODY_SECONDS / 4)
+        connection.send(b"{}")
+        try:
+            return connection.getresponse().read()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as other:
+        with held_up(server, tmp_path):
+            fresh = other.submit(ask_in_two_parts)
+            time.sleep(budget_of(b"timeout=1s") + 0.5)
+
+        assert json.loads(fresh.result())["late"] == LATE
+    assert (misses(server, "body"), misses(server, "decision")) == (0, 1)
 
 
 def test_a_client_that_gave_up_while_it_waited_unread_is_counted(start_server, tmp_path):

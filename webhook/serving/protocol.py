@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from webhook.serving.request import Request
     from webhook.serving.reviewing import Reviews
 
+LEAST_BODY_SECONDS = 0.1
+"""How long a body may follow its head even where the time is over; a part of what is kept back of
+the API server's own timeout (``budget_of`` in deadlines.py)."""
 DRAIN_SECONDS = 1.0
 """How long a client may go on sending after a response that ends the connection. Were the
 connection closed at once, what is still under way would make the client's system throw the
@@ -167,8 +170,10 @@ class ReviewProtocol(asyncio.BufferedProtocol):
         if not self._reviews.in_flight.enter(request, self._send_away):
             self._answer(request, replies.BUSY)
             return
-        seconds = request.deadline - time.perf_counter()
-        request.body_timer = self._loop.call_later(max(seconds, 0), self._body_due, 2)
+        # Where the guard itself let the connection wait, the time may be over with the head; the
+        # client then is about to send the rest.
+        seconds = max(request.deadline - time.perf_counter(), LEAST_BODY_SECONDS)
+        request.body_timer = self._loop.call_later(seconds, self._body_due, 2)
         if request.awaits_permission:
             self._transport.write(replies.CONTINUE)
 
