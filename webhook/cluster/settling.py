@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from webhook.model import fields
@@ -36,8 +36,7 @@ def settling(node: Node, before: Node | None, created: float, now: float, after:
 def creation(obj: Object) -> float:
     """Return when an object was created, in Unix seconds; 0 where that is not told."""
     written = fields.text(obj, "metadata", "creationTimestamp")
-    try:
-        found = datetime.fromisoformat(written)
-    except ValueError:
-        return 0.0
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    with suppress(fields.InvalidObject):
+        if found := fields.moment(written, "metadata.creationTimestamp"):
+            return found.timestamp()
+    return 0.0

@@ -8,6 +8,7 @@ one, objects from a person's file may.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, cast
 
 Object = Mapping[str, Any]
@@ -104,6 +105,21 @@ def text(obj: object, *path: str, at: tuple[str, ...] = ()) -> str:
     if isinstance(found, int | float):
         return str(found)
     raise InvalidObject(".".join((*at, *path)), "a string is wanted here")
+
+
+def moment(text: str, at: str) -> datetime | None:
+    """Read a time as Kubernetes writes it, in RFC 3339; return it in UTC, None for "".
+
+    Raises:
+        InvalidObject: It is no time, or none of the years 1 to 9999.
+    """
+    if not text:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidObject(at, "a time in RFC 3339 is wanted here") from error
 
 
 def flag(obj: object, *path: str) -> bool | None:

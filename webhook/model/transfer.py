@@ -8,12 +8,13 @@ Source of the fields: KubeVirt ``staging/src/kubevirt.io/api/core/v1/types.go``
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from webhook.model import fields
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from webhook.model.fields import Object
     from webhook.model.migration import Migration
     from webhook.model.virtual_machine import VirtualMachineInstance
@@ -61,10 +62,11 @@ def transfer_of(
     state = fields.mapping(vmi.status, "migrationState")
     if not migration.uid or fields.text(state, "migrationUid") != migration.uid:
         return None
-    started = _moment(fields.text(state, "startTimestamp"), "status.migrationState.startTimestamp")
+    at = "status.migrationState.startTimestamp"
+    started = fields.moment(fields.text(state, "startTimestamp"), at)
     if started is None or migration.finished or _has_arrived(state):
         return None
-    created = _moment(migration.created, "metadata.creationTimestamp")
+    created = fields.moment(migration.created, "metadata.creationTimestamp")
     return Transfer(
         started=max(created or started, min(started, seen or started)),
         mode=fields.text(state, "mode"),
@@ -86,14 +88,3 @@ def _has_arrived(state: Object) -> bool:
     return bool(
         fields.text(state, "endTimestamp") or (runs and fields.text(state, "mode") != POST_COPY)
     )
-
-
-def _moment(text: str, at: str) -> datetime | None:
-    """Read a time as Kubernetes writes it, in RFC 3339; return it in UTC, None for ""."""
-    if not text:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise fields.InvalidObject(at, "a time in RFC 3339 is wanted here") from error
