@@ -46,7 +46,7 @@ class Snapshot:
 
     Attributes:
         vmis, vms: By ``namespace/name``.
-        migrations: By uid, those that are not finished; and those without uid by namespace/name.
+        migrations: By uid and by ``namespace/name``, those that are not finished.
         pods: By the uid of the VMI, the virt-launcher pods that are not finished.
         claims: By ``namespace/name``.
         namespaces: The labels of each namespace.
@@ -83,6 +83,11 @@ class Snapshot:
         """Put the pods where they can be asked about; nothing is looked at yet."""
         around = Neighbours(self.pods, self.nodes.by_name, self.namespaces, self.repelling)
         object.__setattr__(self, "neighbours", around)
+
+    @property
+    def migrations_under_way(self) -> tuple[Migration, ...]:
+        """Every migration that is not finished, once."""
+        return tuple({migration.key: migration for migration in self.migrations.values()}.values())
 
     def blind(self, *, by_name: bool = True) -> str:
         """Say why the facts do not bear a decision that rests on all nodes, "" where they do.

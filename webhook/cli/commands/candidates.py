@@ -160,9 +160,7 @@ _STOPPED = (Blocker("not-running", "it is stopped: the nodes are judged for a st
 
 
 def _blockers(vmi: VirtualMachineInstance, snapshot: Snapshot) -> tuple[Blocker, ...]:
-    # A migration stands among the facts by its uid and by its name.
-    in_flight = {(m.namespace, m.name): m for m in snapshot.migrations.values()}
-    return tuple(blockers(vmi, in_flight.values()))
+    return tuple(blockers(vmi, snapshot.migrations_under_way))
 
 
 def _notes(
