@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from webhook.model.virtual_machine import VirtualMachineInstance
 
 GB = 10**9
+LONGEST_SECONDS = 100 * 366 * 86_400
+"""Beyond a hundred years a deadline says nothing, and no date can be written."""
 BLOCK_MIGRATION = "BlockMigration"
 
 
@@ -55,6 +57,11 @@ class Deadline:
 
     seconds: int
     basis: str
+
+    @property
+    def limits(self) -> bool:
+        """Whether there is a limit, and one that a date can tell."""
+        return 0 < self.seconds <= LONGEST_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from webhook.policy.configuration import Configuration
     from webhook.review.case import Case
 
-LONGEST_SECONDS = 100 * 366 * 86_400
-"""Beyond a hundred years a deadline says nothing, and no date can be written."""
-
 # As many digits as the longest time has.
 _TIMEOUT = re.compile(r"([0-9]{1,10})s", re.ASCII)
 
@@ -92,18 +89,22 @@ def timestamp(moment: datetime) -> str:
 def annotations_of(deadline: Deadline, begins: datetime) -> dict[str, str]:
     """Return the annotations that tell of a time allowed which is counted from a moment."""
     values = {COMPLETION_TIMEOUT: f"{deadline.seconds}s", COMPLETION_BASIS: deadline.basis}
-    if 0 < deadline.seconds <= LONGEST_SECONDS:
+    if deadline.limits:
         ends = begins + timedelta(seconds=deadline.seconds)
         values[COMPLETION_DEADLINE] = timestamp(ends)
     return values
 
 
 def annotated_deadline(annotations: Mapping[str, str]) -> Deadline | None:
-    """Return the time allowed that the guard wrote on a migration; None where it wrote none."""
+    """Return the time allowed that the guard wrote on a migration; None where it wrote none.
+
+    Nor where it is no limit: that may be forged, and is to be counted again.
+    """
     found = _TIMEOUT.fullmatch(annotations.get(COMPLETION_TIMEOUT, ""))
     if found is None:
         return None
-    return Deadline(int(found[1]), annotations.get(COMPLETION_BASIS, ""))
+    deadline = Deadline(int(found[1]), annotations.get(COMPLETION_BASIS, ""))
+    return deadline if deadline.limits else None
 
 
 def annotate_completion(case: Case, vmi: VirtualMachineInstance) -> None:

@@ -19,7 +19,6 @@ from webhook.policy.rules import Mode, Rule
 from webhook.review.admission import review_of_object
 from webhook.review.annotations import ORIGIN
 from webhook.review.completion import (
-    LONGEST_SECONDS,
     RESTS_ON,
     annotated_deadline,
     annotations_of,
@@ -72,7 +71,6 @@ class RunningMigration:
     """
 
     migration: Migration
-    vmi: VirtualMachineInstance
     transfer: Transfer
     mode: Mode
     origin: MigrationOrigin
@@ -131,12 +129,9 @@ def running_migration(
     if mode is Mode.OFF:
         return None
     allowed = annotated_deadline(migration.annotations)
-    if allowed is not None and not 0 < allowed.seconds <= LONGEST_SECONDS:
-        # No limit, or none that a date can tell. It may be forged, so it is counted again.
-        allowed = None
     if allowed is None and not snapshot.unsure_of(*RESTS_ON):
         allowed = deadline_of(vmi, snapshot, configuration)
-    if allowed is None or not 0 < allowed.seconds <= LONGEST_SECONDS:
+    if allowed is None or not allowed.limits:
         return None
     try:
         ends = transfer.started + timedelta(seconds=allowed.seconds)
@@ -147,7 +142,6 @@ def running_migration(
     written = {key: migration.annotations.get(key) for key in wanted}
     return RunningMigration(
         migration=migration,
-        vmi=vmi,
         transfer=transfer,
         mode=mode,
         origin=origin,
