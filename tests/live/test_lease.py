@@ -105,18 +105,18 @@ def test_a_lease_given_back_is_free_at_once(replica, server) -> None:
 
 def test_of_two_that_take_a_free_lease_at_once_one_gets_it(replica) -> None:
     one, two = replica("one"), replica("two")
-    standing = one.lease._ask
+    connection = one.lease._connection
+    find = connection.find
 
-    def asked_late(method, *rest):
-        found = standing(method, *rest)
-        if method == "GET":
-            # Between the reading and the writing of the one, the other takes it.
-            assert two.lease.hold()
+    def asked_late(*args, **more):
+        found = find(*args, **more)
+        # Between the reading and the writing of the one, the other takes it.
+        assert two.lease.hold()
         return found
 
     assert one.lease.hold()
     one.lease.release()
-    one.lease._ask = asked_late
+    connection.find = asked_late
     assert not one.lease.hold()
     assert (one.lease.held, two.lease.held) == (False, True)
 

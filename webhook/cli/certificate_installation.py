@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
@@ -95,7 +94,7 @@ def install(
     """
     try:
         configurations = {kind: _configuration(connection, kind) for kind in _KINDS}
-        found = _find(connection, _path(namespace, SECRET))
+        found = connection.find(_path(namespace, SECRET))
         if found is not None:
             _leave_to_cert_manager(found, f"the Secret {namespace}/{SECRET}")
         held = _held(found)
@@ -132,18 +131,8 @@ def _path(namespace: str, name: str = "") -> str:
     return f"/api/v1/namespaces/{namespace}/secrets" + (f"/{name}" if name else "")
 
 
-def _find(connection: Connection, path: str) -> Object | None:
-    try:
-        found: Object = connection.get(path)
-    except RequestFailed as error:
-        if error.status == HTTPStatus.NOT_FOUND:
-            return None
-        raise
-    return found
-
-
 def _configuration(connection: Connection, kind: str) -> Object:
-    found = _find(connection, configuration_path(kind))
+    found = connection.find(configuration_path(kind))
     if found is None:
         raise CommandError(
             f"there is no {kind} webhook configuration migration-guard in {connection.host}; "

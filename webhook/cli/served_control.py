@@ -87,7 +87,6 @@ class ServedControl:
         self._metrics = metrics
         self._user = GUARD
         self._failure = ""
-        self._told = ""
         self._stopping = threading.Event()
         # Apart from the rest: a request that takes its time is not to cost the lease.
         self._leading = threading.Thread(target=self._lead, name="lease", daemon=True)
@@ -158,9 +157,7 @@ class ServedControl:
     def _tell(self, words: str, standing: Standing | None) -> None:
         running, overdue = (standing.running, standing.overdue) if standing else (0, 0)
         self._metrics.note_deadlines(leads=standing is not None, running=running, overdue=overdue)
-        if words != self._told:
-            self._told = words
-            self._readiness.report(PART, True, words)
+        self._readiness.report(PART, True, words)
 
     def _words(self, standing: Standing | None) -> str:
         if standing is None and self._snapshot().stale:

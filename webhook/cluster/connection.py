@@ -124,6 +124,19 @@ class Connection:
         with self.open(path, query, read_seconds=read_seconds) as response:
             return self._content(path, response)
 
+    def find(self, path: str, *, read_seconds: float = READ_SECONDS) -> Any:
+        """Return the JSON at a path; None where there is nothing.
+
+        Raises:
+            RequestFailed: The server does not say.
+        """
+        try:
+            return self.get(path, read_seconds=read_seconds)
+        except RequestFailed as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            return None
+
     def send(
         self,
         method: str,

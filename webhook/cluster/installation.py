@@ -9,11 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from webhook.cluster.connection import READ_SECONDS
-from webhook.cluster.errors import RequestFailed
 from webhook.cluster.expected_entries import NAME, VERSION, WORKLOAD_UPDATES
 from webhook.cluster.live_entries import PATHS, LiveEntry
 from webhook.model import fields
@@ -61,7 +58,7 @@ def switched_off(connection: Connection, read_seconds: float) -> bool:
     Raises:
         RequestFailed: The API server does not say.
     """
-    return _find(connection, configuration_path("mutating"), read_seconds) is None
+    return connection.find(configuration_path("mutating"), read_seconds=read_seconds) is None
 
 
 def read_installation(connection: Connection) -> Installation:
@@ -71,25 +68,15 @@ def read_installation(connection: Connection) -> Installation:
         RequestFailed: The API server does not say.
     """
     return Installation(
-        _find(connection, configuration_path("mutating")),
-        _find(connection, configuration_path("validating")),
-        {name: _find(connection, f"{_DEFINITIONS}/{name}") for name in definitions_needed()},
+        connection.find(configuration_path("mutating")),
+        connection.find(configuration_path("validating")),
+        {name: connection.find(f"{_DEFINITIONS}/{name}") for name in definitions_needed()},
     )
 
 
 def configuration_path(kind: str) -> str:
     """Return where the ``mutating`` or the ``validating`` configuration stands in the API."""
     return f"/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations/{NAME}"
-
-
-def _find(connection: Connection, path: str, read_seconds: float = READ_SECONDS) -> Object | None:
-    try:
-        found: Object = connection.get(path, read_seconds=read_seconds)
-    except RequestFailed as error:
-        if error.status == HTTPStatus.NOT_FOUND:
-            return None
-        raise
-    return found
 
 
 def drift(

@@ -12,6 +12,7 @@ from webhook.cluster.connection import JSON, MERGE_PATCH
 from webhook.cluster.credentials import one_line
 from webhook.cluster.errors import RequestFailed
 from webhook.cluster.installation import switched_off
+from webhook.control.lease import ANSWER_SECONDS
 from webhook.model import fields
 from webhook.model.fields import InvalidObject
 from webhook.model.migration import Migration
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from webhook.review.decision import Decision
     from webhook.review.overruns import RunningMigration
 
-ANSWER_SECONDS = 5.0
-"""How long the API server may be silent when it is asked."""
 PAUSE_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 320.0
 """After a request about a migration has failed, until the next about it: twice as long each
@@ -166,7 +165,7 @@ class Deadlines:
             goes_on: Tells whether another one is to be looked at; what is begun is carried out.
         """
         snapshot, now = self._facts(), self._clock()
-        self._forget_all_but({migration.uid for migration in snapshot.migrations.values()})
+        self._forget_all_but({migration.uid for migration in snapshot.migrations_under_way})
         self.settle()
         found = list(self._running(snapshot, now))
         if found and self._monotonic() >= self._asked_whether + PAUSE_SECONDS:
@@ -189,7 +188,7 @@ class Deadlines:
                     self._carry_out(begun)
 
     def _running(self, snapshot: Snapshot, now: datetime) -> Iterator[RunningMigration]:
-        for migration in {m.key: m for m in snapshot.migrations.values()}.values():
+        for migration in snapshot.migrations_under_way:
             if self._pauses(migration, _JUDGE):
                 continue
             seen = self._seen.get(migration.uid, now)
@@ -328,10 +327,10 @@ class Deadlines:
             "metadata": {key: getattr(migration, key) for key in ("namespace", "name", "uid")},
             "spec": {"vmiName": migration.vmi_name},
         }
-        obj = self._get(_path(migration))
+        obj = self._find(_path(migration))
         if obj is None or fields.text(obj, "metadata", "uid") != migration.uid:
             return _Fetched(known, False, None)
-        vmi = self._get(_path(migration, "virtualmachineinstances", migration.vmi_name))
+        vmi = self._find(_path(migration, "virtualmachineinstances", migration.vmi_name))
         if vmi is None:
             return _Fetched(obj, True, None)
         fresh = running_migration(
@@ -352,13 +351,8 @@ class Deadlines:
             options["dryRun"] = ["All"]
         return self._send("DELETE", _path(Migration.from_object(obj)), options)
 
-    def _get(self, path: str) -> Object | None:
-        try:
-            found: Object = self._connection.get(path, read_seconds=ANSWER_SECONDS)
-        except RequestFailed as error:
-            if error.status != HTTPStatus.NOT_FOUND:
-                raise
-            return None
+    def _find(self, path: str) -> Object | None:
+        found: Object | None = self._connection.find(path, read_seconds=ANSWER_SECONDS)
         return found
 
     def _send(self, method: str, path: str, body: object, content_type: str = JSON) -> bool:

@@ -7,17 +7,18 @@ own clock, so that clocks need not agree. A leader that cannot renew stops some 
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from webhook.audit.record import microseconds, rfc3339
 from webhook.cluster.errors import UNREACHABLE, RequestFailed
 from webhook.model import fields
 from webhook.model.fields import InvalidObject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from webhook.cluster.connection import Connection
     from webhook.model.fields import Object
@@ -85,31 +86,26 @@ class Lease:
                 renewal is too old, this replica leads all the same.
         """
         asked = self._monotonic()
+        taken = True
         try:
-            standing = self._ask("GET", self._path)
-        except RequestFailed as error:
-            if error.status != HTTPStatus.NOT_FOUND:
-                raise
-            standing = None
-        try:
+            standing = self._connection.find(self._path, read_seconds=ANSWER_SECONDS)
             if standing is None:
                 self._take("POST", self._folder, {"metadata": {"name": self._name}})
             elif self._may_take(standing):
                 self._take("PUT", self._path, standing)
             else:
-                self._leads_until = float("-inf")
-                return False
+                taken = False
         except RequestFailed as error:
             if error.status != HTTPStatus.CONFLICT:
                 raise
             # Another one was quicker; next time its name is read.
-            self._leads_until = float("-inf")
-            return False
+            taken = False
         except InvalidObject as error:
-            raise RequestFailed(UNREACHABLE, f"lease {self._name}: {error}") from error
-        self.holder = self._identity
-        self._leads_until = asked + LEADS_SECONDS
-        return True
+            raise self._unreadable(error) from error
+        if taken:
+            self.holder = self._identity
+        self._leads_until = asked + LEADS_SECONDS if taken else float("-inf")
+        return taken
 
     def release(self) -> None:
         """Give the lease back, if this replica has it, so that another one need not wait.
@@ -120,15 +116,18 @@ class Lease:
         self._leads_until = float("-inf")
         if self.holder != self._identity:
             return
-        standing = self._ask("GET", self._path)
+        standing = self._connection.get(self._path, read_seconds=ANSWER_SECONDS)
         try:
             spec = fields.mapping(standing, "spec")
             mine = fields.text(spec, "holderIdentity") == self._identity
         except InvalidObject as error:
-            raise RequestFailed(UNREACHABLE, f"lease {self._name}: {error}") from error
+            raise self._unreadable(error) from error
         if mine:
             given_back = {**spec, "holderIdentity": "", "leaseDurationSeconds": 1}
-            self._ask("PUT", self._path, {**standing, "spec": given_back})
+            self._write("PUT", self._path, {**standing, "spec": given_back})
+
+    def _unreadable(self, error: InvalidObject) -> RequestFailed:
+        return RequestFailed(UNREACHABLE, f"lease {self._name}: {error}")
 
     def _may_take(self, standing: Object) -> bool:
         spec = fields.mapping(standing, "spec")
@@ -143,24 +142,22 @@ class Lease:
 
     def _take(self, method: str, path: str, standing: Object) -> None:
         """Write this replica's name; a conflict where the lease has changed since it was read."""
-        now = self._clock()
+        now = rfc3339(microseconds(self._clock()))
         before = fields.mapping(standing, "spec")
         mine = fields.text(before, "holderIdentity") == self._identity
         changes = fields.integer(before, "leaseTransitions") or 0
         spec = {
             "holderIdentity": self._identity,
             "leaseDurationSeconds": LEASE_SECONDS,
-            "acquireTime": before.get("acquireTime") if mine else _micro_time(now),
-            "renewTime": _micro_time(now),
+            "acquireTime": before.get("acquireTime") if mine else now,
+            "renewTime": now,
             "leaseTransitions": changes if mine or not before else changes + 1,
         }
         lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", **standing, "spec": spec}
-        self._ask(method, path, lease)
+        self._write(method, path, lease)
 
-    def _ask(self, method: str, path: str, body: object = None) -> Any:
-        if method == "GET":
-            return self._connection.get(path, read_seconds=ANSWER_SECONDS)
-        return self._connection.send(method, path, body, read_seconds=ANSWER_SECONDS)
+    def _write(self, method: str, path: str, lease: Object) -> None:
+        self._connection.send(method, path, lease, read_seconds=ANSWER_SECONDS)
 
     @property
     def _folder(self) -> str:
@@ -169,9 +166,3 @@ class Lease:
     @property
     def _path(self) -> str:
         return f"{self._folder}/{quote(self._name, safe='')}"
-
-
-def _micro_time(moment: datetime) -> str:
-    """Return a moment as Kubernetes writes a MicroTime: RFC 3339 with six digits, in UTC."""
-    utc = moment - (moment.utcoffset() or timedelta())
-    return utc.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
