@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from tests.live.following import Followed
+from tests.live.moving import CONFIGURATION, KUBEVIRT, MIGRATIONS, Moving, Watch
 from tests.testbed.bed import recipe
 from tests.testbed.bed.address import APISERVER_PORT, free_address
 from tests.testbed.bed.api import Api, path
 from tests.testbed.bed.conditions import has_condition
 from tests.testbed.bed.control_plane import ControlPlane
 from tests.testbed.bed.forwarder import Forwarder
+from webhook.cluster.connection import connect
 
 DEFINITIONS = "apiextensions.k8s.io/v1"
 KINDS = {
@@ -175,3 +177,58 @@ def follow() -> Iterator[Callable[..., Followed]]:
     yield start
     for one in made:
         one.live.stop()
+
+
+@pytest.fixture
+def switched_on(server: ApiServer) -> Iterator[None]:
+    """Have the guard's webhook configuration there; nothing calls it."""
+    server.api.create(CONFIGURATION, {"metadata": {"name": "migration-guard"}})
+    yield
+    server.api.delete(f"{CONFIGURATION}/migration-guard")
+
+
+@pytest.fixture
+def moving(server: ApiServer, switched_on: None) -> Iterator[Callable[[], Moving]]:
+    """Make a VM that is being migrated; the API server's finalizers are taken off at the end."""
+    made: list[Moving] = []
+
+    def make() -> Moving:
+        made.append(Moving(server))
+        return made[-1]
+
+    yield make
+    for one in made:
+        for obj in server.api.items(path(KUBEVIRT, MIGRATIONS, "default")):
+            obj |= {"apiVersion": KUBEVIRT, "kind": "VirtualMachineInstanceMigration"}
+            one.server.change(obj, {"metadata": {"finalizers": None}})
+
+
+@pytest.fixture
+def watch(server: ApiServer, follow: Callable[[Path], Followed]) -> Callable[..., Watch]:
+    """Watch the deadlines of the cluster, once its migration is among the facts."""
+
+    def begin(settings: str = "", **more: Any) -> Watch:
+        followed = follow(server.kubeconfig)
+        followed.synced()
+        followed.wait(
+            lambda facts: facts.migrations and "startTimestamp" in str(facts.vmis.get("default/vm"))
+        )
+        return Watch(connect(server.kubeconfig), followed.live.snapshot, settings, **more)
+
+    return begin
+
+
+@pytest.fixture
+def watch_through(
+    server: ApiServer,
+    watch: Callable[..., Watch],
+    forwarder: Forwarder,
+    tmp_path: Path,
+) -> Callable[[], Watch]:
+    """Watch likewise; what is asked and written goes through the forwarder."""
+
+    def begin() -> Watch:
+        kubeconfig = server.kubeconfig_through(forwarder.port, tmp_path)
+        return Watch(connect(kubeconfig), watch().facts)
+
+    return begin

@@ -132,7 +132,7 @@ def _path(namespace: str, name: str = "") -> str:
 
 
 def _configuration(connection: Connection, kind: str) -> Object:
-    found = connection.find(configuration_path(kind))
+    found: Object | None = connection.find(configuration_path(kind))
     if found is None:
         raise CommandError(
             f"there is no {kind} webhook configuration migration-guard in {connection.host}; "
